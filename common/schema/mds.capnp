@@ -1,0 +1,326 @@
+@0xb3a1c0de00000004;
+# What an MDS is asked by clients, OSDs and tools, and the commands of its log.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("cairn::schema");
+using Types = import "types.capnp";
+
+struct MdsRequest {
+  session @0 :UInt64;       # 0 for OSDs and tools
+  seq @1 :UInt64;           # mutations: number of this mutation within its session, from 1; a repeated one is answered
+                            # with the first answer and not done again. 0: not protected (queries; tools).
+  ackedBelow @2 :UInt64;    # every seq below this was answered and will not be repeated
+  union {
+    mutate @3 :Mutation;
+    lookup @4 :Lookup;
+    getattr @5 :UInt64;             # ino
+    readdir @6 :Readdir;
+    readlink @7 :UInt64;            # ino
+    getxattr @8 :XattrName;
+    listxattr @9 :UInt64;           # ino
+    open @10 :Open;
+    release @11 :List(UInt64);      # inodes this session no longer has open
+    chunks @12 :Chunks;
+    statfs @13 :Void;
+    map @14 :UInt64;                # the epoch the sender has; answered with a newer map or none
+    keepalive @15 :Keepalive;
+    heartbeat @16 :Heartbeat;
+    status @17 :Void;
+    resolve @18 :Text;              # absolute path within the filesystem -> entry; follows no symlink
+    sessionClose @19 :Void;
+    reclaim @20 :List(UInt64);      # after a reconnect: the inodes this session has open
+  }
+}
+
+struct Lookup {
+  parent @0 :UInt64;
+  name @1 :Data;
+}
+
+struct Readdir {
+  ino @0 :UInt64;
+  cookie @1 :UInt64;        # 0 = from the start; otherwise the cookie of the last entry that was taken
+  limit @2 :UInt32;         # entries; the answer may hold fewer, and holds none only at the end
+  plus @3 :Bool;            # with attributes
+}
+
+struct XattrName {
+  ino @0 :UInt64;
+  name @1 :Data;
+}
+
+struct Open {
+  ino @0 :UInt64;
+}
+
+struct Chunks {
+  ino @0 :UInt64;
+  first @1 :UInt32;         # chunk index
+  count @2 :UInt32;         # at most 1024
+}
+
+struct Keepalive {
+  mapEpoch @0 :UInt64;
+  leases @1 :UInt32;
+}
+
+struct Heartbeat {
+  osd @0 :UInt32;
+  incarnation @1 :UInt64;
+  mapEpoch @2 :UInt64;
+  bytesUsed @3 :UInt64;
+  bytesTotal @4 :UInt64;
+}
+
+# ---- mutations: these become commands ----
+
+struct Mutation {
+  union {
+    make @0 :Make;
+    link @1 :Link;
+    remove @2 :Remove;
+    rename @3 :Rename;
+    setattr @4 :Setattr;
+    setxattr @5 :Setxattr;
+    removexattr @6 :XattrName;
+    allocChunks @7 :Chunks;         # makes the missing ones of the range
+    commitWrite @8 :CommitWrite;
+    tailCleaned @9 :TailCleaned;
+    setLayout @10 :SetLayout;
+    sessionOpen @11 :SessionOpen;
+    sessionEnd @12 :SessionEnd;     # from the leader
+    releaseOrphan @13 :ReleaseOrphan;  # from the leader
+    purge @14 :Purge;               # from the leader
+    garbageDone @15 :List(UInt64);  # from the leader
+    osdRegister @16 :OsdRegister;
+    osdState @17 :List(OsdState);   # from the leader, or a tool
+    poolCreate @18 :PoolCreate;
+    bootstrap @19 :Bootstrap;       # the first command of a cluster
+    removeChunks @20 :Chunks;       # whole chunks of a punched hole go to the garbage
+  }
+}
+
+struct Make {
+  # mknod, mkdir, symlink and create in one.
+  parent @0 :UInt64;
+  name @1 :Data;
+  mode @2 :UInt32;          # with the type; the umask is already applied
+  uid @3 :UInt32;
+  gid @4 :UInt32;
+  rdev @5 :UInt64;
+  target @6 :Data;          # symlinks
+  open @7 :Bool;            # regular files: the session has it open afterwards, and chunk 0 exists
+}
+
+struct Link {
+  ino @0 :UInt64;
+  parent @1 :UInt64;
+  name @2 :Data;
+}
+
+struct Remove {
+  parent @0 :UInt64;
+  name @1 :Data;
+  directory @2 :Bool;       # rmdir, not unlink
+}
+
+struct Rename {
+  parent @0 :UInt64;
+  name @1 :Data;
+  newParent @2 :UInt64;
+  newName @3 :Data;
+  flags @4 :UInt32;         # RENAME_NOREPLACE 1, RENAME_EXCHANGE 2, RENAME_WHITEOUT 4 (renameat2(2))
+}
+
+struct Setattr {
+  ino @0 :UInt64;
+  # Which of the fields count.
+  setMode @1 :Bool;
+  setUid @2 :Bool;
+  setGid @3 :Bool;
+  setSize @4 :Bool;
+  setAtime @5 :Bool;
+  setMtime @6 :Bool;
+  atimeNow @7 :Bool;        # with setAtime: the command's time
+  mtimeNow @8 :Bool;
+  mode @9 :UInt32;          # permission bits
+  uid @10 :UInt32;
+  gid @11 :UInt32;
+  size @12 :UInt64;
+  atimeNs @13 :Int64;
+  mtimeNs @14 :Int64;
+  clearSuid @15 :Bool;      # drop setuid, and setgid if group-executable: data changed hands (write, truncate, chown)
+}
+
+struct Setxattr {
+  ino @0 :UInt64;
+  name @1 :Data;
+  value @2 :Data;
+  flags @3 :UInt32;         # XATTR_CREATE 1, XATTR_REPLACE 2
+}
+
+struct CommitWrite {
+  # Data up to `size` is durable on the OSDs.
+  ino @0 :UInt64;
+  size @1 :UInt64;          # the file grows to this if it is shorter; never shrinks
+  mtimeNs @2 :Int64;
+  setMtime @3 :Bool;
+  tailCleaned @4 :Bool;     # the client zeroed the tail on the way
+  clearSuid @5 :Bool;
+}
+
+struct TailCleaned {
+  ino @0 :UInt64;
+  size @1 :UInt64;          # only if the file still has this size
+}
+
+struct SetLayout {
+  ino @0 :UInt64;
+  pool @1 :Text;
+}
+
+struct SessionOpen {
+  addr @0 :Text;
+  mount @1 :Text;
+  pid @2 :UInt32;
+  host @3 :Text;
+}
+
+struct SessionEnd {
+  session @0 :UInt64;
+  expired @1 :Bool;
+}
+
+struct ReleaseOrphan {
+  ino @0 :UInt64;
+  session @1 :UInt64;
+}
+
+struct Purge {
+  # Moves up to `limit` chunks of an orphan that nobody holds to the garbage queue, and drops the inode with the last.
+  ino @0 :UInt64;
+  limit @1 :UInt32;
+}
+
+struct OsdRegister {
+  uuid @0 :Types.Uuid;      # of the store; known already -> keeps its id
+  addr @1 :Text;
+  host @2 :Text;
+  rack @3 :Text;
+  deviceClass @4 :Types.DeviceClass;
+  bytesTotal @5 :UInt64;
+  bytesUsed @6 :UInt64;
+  pid @7 :UInt32;
+  incarnation @8 :UInt64;
+}
+
+struct OsdState {
+  id @0 :UInt32;
+  up @1 :Bool;
+  in @2 :Bool;
+}
+
+struct PoolCreate {
+  name @0 :Text;
+  replicas @1 :UInt16;
+  ecData @2 :UInt16;
+  ecParity @3 :UInt16;
+  deviceClass @4 :Types.DeviceClass;
+  anyClass @5 :Bool;
+  failureDomain @6 :Types.FailureDomain;
+  autoDomain @7 :Bool;      # host if there are enough hosts, otherwise osd
+  pgCount @8 :UInt32;       # 0 = chosen
+}
+
+struct Bootstrap {
+  cluster @0 :Types.Uuid;
+  replicas @1 :UInt16;      # of the first pool, "default", made when enough OSDs are in
+}
+
+# ---- answers ----
+
+struct MdsReply {
+  union {
+    none @0 :Void;
+    entry @1 :Entry;          # lookup, make, link, open, resolve
+    attr @2 :Types.Attr;      # getattr, setattr, commitWrite
+    readdir @3 :ReaddirReply;
+    data @4 :Data;            # readlink, getxattr, listxattr (names, each ended by a zero byte)
+    chunks @5 :ChunksReply;   # chunks, allocChunks
+    statfs @6 :StatfsReply;
+    map @7 :MapReply;
+    keepalive @8 :MapReply;
+    heartbeat @9 :MapReply;
+    status @10 :StatusReply;
+    id @11 :UInt64;           # sessionOpen: the session; osdRegister: the OSD; poolCreate: the pool
+  }
+}
+
+struct Entry {
+  attr @0 :Types.Attr;
+  chunks @1 :List(Types.ChunkRef);  # open and make with open: the first ones, up to 16
+}
+
+struct ReaddirReply {
+  struct DirEntry {
+    name @0 :Data;
+    ino @1 :UInt64;
+    type @2 :UInt8;           # DT_* of readdir(3)
+    cookie @3 :UInt64;
+    attr @4 :Types.Attr;      # plus only
+  }
+  entries @0 :List(DirEntry);
+  end @1 :Bool;
+}
+
+struct ChunksReply {
+  chunks @0 :List(Types.ChunkRef);  # those that exist in the range
+}
+
+struct StatfsReply {
+  bytesTotal @0 :UInt64;      # what users can store: raw capacity over copies
+  bytesFree @1 :UInt64;
+  inodes @2 :UInt64;
+  inodesFree @3 :UInt64;
+}
+
+struct MapReply {
+  epoch @0 :UInt64;
+  leaseMs @1 :UInt32;         # the receiver may act on its map for so long after it SENT the request
+  map @2 :Types.ClusterMap;   # null if the sender's epoch was this one
+}
+
+struct MdsPush {
+  union {
+    mapChanged @0 :UInt64;    # epoch
+    recall @1 :Void;          # leases: reserved
+  }
+}
+
+struct StatusReply {
+  struct Mds { id @0 :UInt32; addr @1 :Text; role @2 :Text; pid @3 :UInt32; }
+  struct PoolUse { id @0 :UInt32; chunks @1 :UInt64; bytes @2 :UInt64; }
+  struct Client { id @0 :UInt64; addr @1 :Text; mount @2 :Text; pid @3 :UInt32; leases @4 :UInt32; host @5 :Text; }
+  map @0 :Types.ClusterMap;
+  mds @1 :List(Mds);
+  pools @2 :List(PoolUse);
+  clients @3 :List(Client);
+  problems @4 :List(Text);
+  health @5 :Text;            # ok | degraded | unavailable
+  inodes @6 :UInt64;
+  garbageChunks @7 :UInt64;   # deleted, space not given back yet
+  host @8 :Text;              # of this MDS
+}
+
+# ---- the command log ----
+
+struct Command {
+  # One record of the log: everything apply() needs, so that it is a function of the state and this.
+  timeNs @0 :Int64;           # chosen by the leader, never runs backwards within a log
+  session @1 :UInt64;
+  seq @2 :UInt64;
+  ackedBelow @3 :UInt64;
+  random @4 :UInt64;
+  mutation @5 :Mutation;
+  openBy @6 :List(UInt64);    # remove and rename: sessions that have the victim open, as the leader knows
+}

@@ -1,0 +1,112 @@
+@0xb3a1c0de00000003;
+# What an OSD is asked. Data travels as the frame's raw payload, never inside these.
+#
+# Checksums: `crcs` is one little-endian CRC32C (4 bytes) for each 4 KiB block of the chunk that the payload touches; for a
+# block that the payload covers only in part, of the covered bytes. Whoever receives a payload verifies it.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("cairn::schema");
+using Types = import "types.capnp";
+
+struct OsdRequest {
+  pool @0 :UInt32;
+  pg @1 :UInt32;
+  pgEpoch @2 :UInt64;      # the sender's epoch of this PG; older than ours -> kStaleEpoch
+  union {
+    read @3 :Read;         # primary only
+    write @4 :Write;       # primary only; the reply means durable on every in-sync replica
+    zero @5 :Zero;         # primary only; durable likewise
+    remove @6 :Remove;     # from the MDS, to every member; idempotent
+    allocate @7 :Zero;     # primary only; reserves space: later writes there do not fail for lack of it
+    extents @8 :Extents;   # primary only; where data is, for SEEK_DATA / SEEK_HOLE
+    stat @9 :Stat;         # any member
+    replicate @10 :Replicate;  # from the primary, to the others
+    list @11 :Inventory;        # any member: the chunks it stores, for fsck
+    ping @12 :Void;
+  }
+}
+
+struct Read {
+  chunk @0 :UInt64;
+  offset @1 :UInt32;       # multiples of 4 KiB
+  length @2 :UInt32;       # at most 4 MiB
+}
+
+struct Write {
+  chunk @0 :UInt64;
+  offset @1 :UInt32;       # any byte
+  length @2 :UInt32;       # = payload bytes, at most 4 MiB
+  crcs @3 :Data;
+}
+
+struct Zero {
+  # Bytes read as zero afterwards; whole blocks give their space back.
+  chunk @0 :UInt64;
+  offset @1 :UInt32;
+  length @2 :UInt32;       # up to the end of the chunk
+}
+
+struct Remove {
+  chunks @0 :List(UInt64);
+}
+
+struct Extents {
+  chunk @0 :UInt64;
+  offset @1 :UInt32;
+}
+
+struct Stat {
+  chunk @0 :UInt64;
+}
+
+struct Replicate {
+  # One mutation as the primary ordered it. Write payloads are whole blocks here.
+  version @0 :UInt64;      # what the chunk's version becomes
+  union {
+    write @1 :Write;
+    zero @2 :Zero;
+    allocate @3 :Zero;
+  }
+}
+
+struct Inventory {
+  after @0 :UInt64;        # chunk id
+  limit @1 :UInt32;
+}
+
+struct OsdReply {
+  union {
+    none @0 :Void;
+    read @1 :ReadReply;
+    extents @2 :ExtentsReply;
+    stat @3 :StatReply;
+    list @4 :ListReply;
+    version @5 :UInt64;    # of a write, zero or allocate
+  }
+  pgEpoch @6 :UInt64;      # ours, also with kStaleEpoch
+}
+
+struct ReadReply {
+  # The payload is the range asked for, holes as zeros. A hole's checksum is that of a zero block.
+  crcs @0 :Data;
+  version @1 :UInt64;
+  hole @2 :Bool;           # all zeros: no payload and no crcs were sent
+}
+
+struct ExtentsReply {
+  struct Range { offset @0 :UInt32; length @1 :UInt32; }
+  data @0 :List(Range);    # ascending, at most 1024, merged
+  end @1 :UInt32;          # the answer covers the chunk from the offset asked up to here
+}
+
+struct StatReply {
+  exists @0 :Bool;
+  version @1 :UInt64;
+  blocks @2 :UInt32;       # 4 KiB blocks stored
+}
+
+struct ListReply {
+  chunks @0 :List(StatEntry);
+  more @1 :Bool;
+  struct StatEntry { chunk @0 :UInt64; version @1 :UInt64; blocks @2 :UInt32; }
+}
