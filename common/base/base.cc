@@ -5,6 +5,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/result.h"
+#include "common/base/uuid.h"
 
 namespace cairn {
 
@@ -87,6 +88,14 @@ std::string_view errcName(Errc code) {
       return "session expired";
   }
   return "unknown error";
+}
+
+std::string Uuid::text() const {
+  char buf[40];
+  std::snprintf(buf, sizeof buf, "%08x-%04x-%04x-%04x-%012llx", static_cast<unsigned>(hi >> 32),
+                static_cast<unsigned>(hi >> 16 & 0xffff), static_cast<unsigned>(hi & 0xffff),
+                static_cast<unsigned>(lo >> 48), static_cast<unsigned long long>(lo & 0xffffffffffff));
+  return buf;
 }
 
 std::string Error::text() const {

@@ -9,18 +9,12 @@
 
 #include "common/base/env.h"
 #include "common/base/result.h"
+#include "common/base/uuid.h"
 #include "common/net/network.h"
 #include "common/reactor/sync.h"
 #include "common/wire/message.h"
 
 namespace cairn {
-
-struct Uuid {
-  uint64_t hi = 0, lo = 0;
-  bool operator==(const Uuid&) const = default;
-  explicit operator bool() const { return hi != 0 || lo != 0; }
-  [[nodiscard]] std::string text() const;  // 8-4-4-4-12
-};
 
 // Who one end says it is.
 struct Identity {

@@ -1,0 +1,120 @@
+// The chunk store of one OSD: one raw block device or one large preallocated file, with its
+// metadata in LevelDB beside it. Format and recovery: osd/FORMAT.md. One reactor thread.
+//
+// Contract
+//   - A mutation that completed is durable: it survives a kill and power loss. One that did not is
+//   there whole or not at all,
+//     block by block 4 KiB.
+//   - Every 4 KiB block carries a CRC32C kept with its extent; read() verifies it and gives
+//   kCorrupt rather than wrong bytes.
+//   - kNoSpace comes before anything was changed. remove() and zero() work on a full store.
+//   - Mutations of overlapping ranges of one chunk must not run at once, nor a read with an
+//   overlapping mutation: the caller locks
+//     (see osd/service.h). Everything else may.
+//   - kIo and kCorrupt from the store's own metadata or log stop the store: every later mutation
+//   fails with kIo.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/env.h"
+#include "common/base/ids.h"
+#include "common/base/result.h"
+#include "common/base/units.h"
+#include "common/base/uuid.h"
+#include "common/disk/disk.h"
+#include "common/reactor/task.h"
+
+namespace cairn::osd {
+
+struct StoreOptions {
+  std::string
+      directory;  // holds the superblock file's name, `meta/` and, without a device, `block`
+  std::optional<std::string> device;  // raw block device instead of `block`
+  uint64_t sizeBytes = 0;             // of `block` when it is created
+  uint64_t walBytes = 256 * kMiB;     // when it is created
+  uint64_t cacheBytes = 256 * kMiB;   // of chunk maps kept in memory
+  uint64_t reserveBytes = 64 * kMiB;  // free space that only remove() and zero() may use
+};
+
+struct Space {
+  uint64_t totalBytes = 0;  // for data
+  uint64_t usedBytes = 0;
+  uint64_t chunks = 0;
+};
+
+struct ChunkInfo {
+  ChunkVersion version;
+  uint32_t blocks = 0;  // stored
+};
+
+struct ReadData {
+  ChunkVersion version;
+  bool hole = false;           // nothing stored in the whole range: `data` and `crcs` are empty
+  Buffer data;                 // the range, holes as zeros
+  std::vector<uint32_t> crcs;  // one per block
+};
+
+struct ListedChunk {
+  ChunkId id;
+  ChunkInfo info;
+};
+
+class Store {
+ public:
+  virtual ~Store() = default;  // close() was called
+
+  // Makes a new store for `cluster`; on failure nothing is left behind. kExists if the directory
+  // holds one.
+  static Task<Result<void>> create(Env& env, StoreOptions options, Uuid cluster);
+  // Recovers and opens. kNotFound: no store here; kVersion: newer format; kBusy: in use by a live
+  // daemon; kCorrupt.
+  static Task<Result<std::unique_ptr<Store>>> open(Env& env, StoreOptions options);
+  // Checkpoints and closes; nothing else runs on the store.
+  virtual Task<void> close() = 0;
+
+  [[nodiscard]] virtual Uuid uuid() const = 0;
+  [[nodiscard]] virtual Uuid cluster() const = 0;
+  // The id that the MDS gave; 0 until recorded. Durable when it completes.
+  [[nodiscard]] virtual OsdId osdId() const = 0;
+  virtual Task<Result<void>> recordOsdId(OsdId id) = 0;
+
+  // Stores whole blocks: `offset` and `data.size()` are multiples of 4 KiB, one CRC per block (the
+  // caller has verified them). Makes the chunk if it does not exist. `version` must be greater than
+  // the chunk's, or it is recorded as the maximum of both.
+  virtual Task<Result<void>> write(ChunkId chunk, uint32_t offset, Buffer data,
+                                   std::vector<uint32_t> crcs, ChunkVersion version) = 0;
+  // Whole blocks; they read as zeros afterwards and their space is free.
+  virtual Task<Result<void>> zero(ChunkId chunk, uint32_t offset, uint32_t length,
+                                  ChunkVersion version) = 0;
+  // Whole blocks; reserves space for the holes of the range, which read as zeros until written.
+  virtual Task<Result<void>> allocate(ChunkId chunk, uint32_t offset, uint32_t length,
+                                      ChunkVersion version) = 0;
+  virtual Task<Result<void>> remove(std::vector<ChunkId> chunks) = 0;
+
+  // Whole blocks. A chunk that does not exist is all hole.
+  virtual Task<Result<ReadData>> read(ChunkId chunk, uint32_t offset, uint32_t length) = 0;
+  // Where data is, from `offset` on: merged (offset, length) pairs, at most `limit`; reserved but
+  // unwritten blocks count as holes.
+  virtual Result<std::vector<std::pair<uint32_t, uint32_t>>> extents(ChunkId chunk, uint32_t offset,
+                                                                     size_t limit) = 0;
+  virtual Result<std::optional<ChunkInfo>> stat(ChunkId chunk) = 0;
+  virtual Result<std::vector<ListedChunk>> list(ChunkId after, size_t limit) = 0;
+  [[nodiscard]] virtual Space space() const = 0;
+};
+
+// The offline checker: reads the whole store of a stopped OSD and verifies superblock, log,
+// metadata, every block's checksum, and that no block is used twice or leaked. Changes nothing.
+// Progress and findings go to `report`, one line each.
+struct CheckResult {
+  uint64_t chunks = 0, blocks = 0, badBlocks = 0, otherErrors = 0;
+  [[nodiscard]] bool clean() const { return badBlocks == 0 && otherErrors == 0; }
+};
+Task<Result<CheckResult>> checkStore(Env& env, StoreOptions options,
+                                     std::function<void(const std::string&)> report);
+
+}  // namespace cairn::osd
