@@ -1,0 +1,132 @@
+// The deterministic state machine behind the command log: namespace, chunk map, orphans, garbage,
+// sessions, cluster map. The same commands applied to the same state give the same state and the
+// same answers, on every member and in simulation. Keys and values: mds/FORMAT.md. One reactor
+// thread; apply() and queries never wait.
+//
+// Invariants (checked by StateMachine::verify and by the model tests)
+//   - nlink of a file = number of dentries that name it; of a directory = 2 + subdirectories. size
+//   of a directory = its entries.
+//   - Every inode but the root is named by at least one dentry or listed as an orphan; every dentry
+//   names an inode.
+//   - Every chunk id is in exactly one of: an inode's chunk map, the garbage queue. None is ever
+//   reused.
+//   - applied() grows by one for each command, in the same atomic batch as the command's effects;
+//   replaying an index at or below it
+//     changes nothing.
+//   - A (session, seq) is executed at most once while the session does not acknowledge it.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/base/env.h"
+#include "common/base/ids.h"
+#include "common/base/result.h"
+#include "common/cluster/cluster_map.h"
+#include "common/kv/kv.h"
+#include "common/schema/mds.capnp.h"
+#include "common/wire/message.h"
+
+namespace cairn::mds {
+
+struct Inode {
+  InodeId ino;
+  uint32_t generation = 0, mode = 0, nlink = 0, uid = 0, gid = 0;
+  uint64_t rdev = 0, size = 0;
+  int64_t atimeNs = 0, mtimeNs = 0, ctimeNs = 0, btimeNs = 0;
+  PoolId pool;
+  uint32_t chunkCount = 0;
+  bool tailUnclean = false;
+  InodeId parent;  // directories
+  uint64_t changeVersion = 0, dataVersion = 0;
+  std::string target;  // symlinks
+
+  [[nodiscard]] bool isDirectory() const;
+  [[nodiscard]] bool isRegular() const;
+  [[nodiscard]] bool isSymlink() const;
+  void write(schema::Attr::Builder attr) const;
+};
+
+struct Dentry {
+  std::string name;
+  InodeId ino;
+  uint8_t type = 0;     // DT_*
+  uint64_t cookie = 0;  // position in the directory; see mds/FORMAT.md
+};
+
+struct Chunk {
+  uint32_t index = 0;
+  ChunkId id;
+  PoolId pool;
+};
+
+struct Garbage {
+  uint64_t id = 0;  // position in the queue
+  ChunkId chunk;
+  PoolId pool;
+};
+
+struct SessionInfo {
+  SessionId id;
+  std::string addr, mount, host;
+  uint32_t pid = 0;
+};
+
+struct Orphan {
+  InodeId ino;
+  std::vector<SessionId> holders;  // empty: purge it
+};
+
+// What apply() says of one command: an error, or the serialized MdsReply (one flat Cap'n Proto
+// segment).
+struct Applied {
+  Errc code = Errc::kOk;
+  std::string detail;
+  std::string reply;  // empty = MdsReply.none
+};
+
+struct Counts {
+  uint64_t inodes = 0, chunks = 0, garbage = 0;
+};
+
+class StateMachine {
+ public:
+  virtual ~StateMachine() = default;
+  // Opens or makes the database at `path`. A newer format gives kVersion, damage kCorrupt.
+  static Result<std::unique_ptr<StateMachine>> open(Env& env, const std::string& path,
+                                                    size_t cacheBytes);
+
+  [[nodiscard]] virtual LogIndex applied() const = 0;
+  // Applies commands `first`, `first`+1, … as one atomic batch, in order, each seeing the effects
+  // of those before it. Commands at or below applied() are skipped (their Applied is empty). An
+  // error here is the database's (kIo, kCorrupt): the daemon stops.
+  virtual Result<std::vector<Applied>> apply(LogIndex first,
+                                             std::span<const schema::Command::Reader> commands) = 0;
+  // What was applied is durable in the database when it completes; the log up to applied() (as of
+  // the call) may be trimmed.
+  virtual Task<Result<void>> sync() = 0;
+
+  // Queries, of the state after the last apply().
+  virtual Result<Inode> inode(InodeId ino) = 0;
+  virtual Result<Inode> lookup(InodeId parent, std::string_view name) = 0;  // "." and ".." too
+  // Entries after `cookie` (0 = first, "." and ".." included, cookies 1 and 2), at most `limit`
+  // (more only where two names share a cookie); ends when it returns none.
+  virtual Result<std::vector<Dentry>> readdir(InodeId dir, uint64_t cookie, size_t limit) = 0;
+  virtual Result<std::string> getxattr(InodeId ino, std::string_view name) = 0;
+  virtual Result<std::vector<std::string>> listxattr(InodeId ino) = 0;
+  virtual Result<std::vector<Chunk>> chunks(InodeId ino, uint32_t first, uint32_t count) = 0;
+  virtual Result<std::vector<Garbage>> garbage(uint64_t after, size_t limit) = 0;
+  virtual Result<std::vector<Orphan>> orphans(InodeId after, size_t limit) = 0;
+  virtual std::vector<SessionInfo> sessions() = 0;
+  [[nodiscard]] virtual const ClusterMap& map() const = 0;
+  [[nodiscard]] virtual Counts counts() const = 0;
+  // Per pool: chunks in chunk maps.
+  virtual std::map<PoolId, uint64_t> poolChunks() = 0;
+
+  // Walks everything and names each broken invariant; for tests and fsck.
+  virtual std::vector<std::string> verify() = 0;
+};
+
+}  // namespace cairn::mds
