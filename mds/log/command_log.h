@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 
+#include "common/base/buffer.h"
 #include "common/base/env.h"
 #include "common/base/ids.h"
 #include "common/base/result.h"

@@ -1,0 +1,167 @@
+// A mounted Cairn filesystem as a library: what client/fuse, and later the C API and the views,
+// stand on. One reactor thread; every operation is a coroutine and many run at once. Metadata goes
+// to the MDS, data to the placement group's primary OSD; failures of daemons are waited out (see
+// Options::requestTimeout), never shown to the application while they may pass.
+//
+// Durability
+//   - Namespace operations are durable when they complete.
+//   - write() into the write-behind buffer is not durable; fsync() is: data on every in-sync copy,
+//   size and times in the MDS log.
+//   - An error of a background flush is kept and given once to each open handle of the inode: at
+//   its next write, fsync or flush
+//     (like errseq_t in Linux). The data that could not be written stays out; it is never silently
+//     dropped.
+// Coherence: close() flushes, open() fetches attributes (close-to-open); writes of this client are
+// seen by this client at once.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/buffer.h"
+#include "common/base/env.h"
+#include "common/base/ids.h"
+#include "common/base/result.h"
+#include "common/base/units.h"
+#include "common/net/network.h"
+#include "common/reactor/task.h"
+
+namespace cairn::client {
+
+struct Attr {
+  InodeId ino;
+  uint32_t generation = 0, mode = 0, nlink = 0, uid = 0, gid = 0;
+  uint64_t rdev = 0, size = 0, blocks512 = 0;
+  int64_t atimeNs = 0, mtimeNs = 0, ctimeNs = 0, btimeNs = 0;
+  PoolId pool;
+  InodeId parent;  // directories
+  uint64_t dataVersion = 0;
+};
+
+struct DirEntry {
+  std::string name;
+  InodeId ino;
+  uint8_t type = 0;
+  uint64_t cookie = 0;
+  std::optional<Attr> attr;  // plus
+};
+
+struct DirPage {
+  std::vector<DirEntry> entries;
+  bool end = false;
+};
+
+// What setattr changes; unset fields stay.
+struct AttrChange {
+  std::optional<uint32_t> mode, uid, gid;
+  std::optional<uint64_t> size;
+  struct Time {
+    bool now = false;
+    int64_t ns = 0;
+  };
+  std::optional<Time> atime, mtime;
+  bool clearSuid = false;
+};
+
+struct Capacity {
+  uint64_t bytesTotal = 0, bytesFree = 0, inodes = 0, inodesFree = 0;
+};
+
+// An open file. Made by open() and create(), given back by release(). `direct`: O_DIRECT, writes
+// are durable when they complete.
+class Handle;
+
+struct MountInfo {
+  std::string mountPoint;  // shown in `cairn status`
+  std::string host;
+  uint32_t pid = 0;
+};
+
+struct Options {
+  std::vector<Endpoint> mds;
+  uint64_t cacheBytes = 256 * kMiB;        // clean data read ahead or just read
+  uint64_t writeBufferBytes = 128 * kMiB;  // dirty data of all files; writers wait beyond
+  Duration flushAge = 3s;                  // dirty data older than this is flushed
+  uint64_t readaheadBytes = 16 * kMiB;     // per sequential reader
+  Duration requestTimeout =
+      0s;  // give up on dead daemons after this (kIo at the application); 0 = never
+};
+
+class Filesystem {
+ public:
+  virtual ~Filesystem() = default;
+  // Connects, opens a session, fetches the map. Fails when no MDS answers within 10 s or it
+  // refuses.
+  static Task<Result<std::unique_ptr<Filesystem>>> mount(Env& env, Options options, MountInfo info);
+  // Flushes everything, ends the session. The first flush error, if any.
+  virtual Task<Result<void>> unmount() = 0;
+  // For a simulated kill: ends everything at once without flushing.
+  virtual Task<void> abandon() = 0;
+
+  virtual Task<Result<Attr>> lookup(InodeId parent, std::string name) = 0;
+  virtual Task<Result<Attr>> getattr(
+      InodeId ino) = 0;  // sees this client's unflushed size and mtime
+  virtual Task<Result<Attr>> setattr(InodeId ino, AttrChange change) = 0;
+  virtual Task<Result<std::string>> readlink(InodeId ino) = 0;
+  virtual Task<Result<Attr>> mknod(InodeId parent, std::string name, uint32_t mode, uint64_t rdev,
+                                   uint32_t uid, uint32_t gid) = 0;
+  virtual Task<Result<Attr>> mkdir(InodeId parent, std::string name, uint32_t mode, uint32_t uid,
+                                   uint32_t gid) = 0;
+  virtual Task<Result<Attr>> symlink(InodeId parent, std::string name, std::string target,
+                                     uint32_t uid, uint32_t gid) = 0;
+  virtual Task<Result<Attr>> link(InodeId ino, InodeId newParent, std::string newName) = 0;
+  virtual Task<Result<void>> unlink(InodeId parent, std::string name) = 0;
+  virtual Task<Result<void>> rmdir(InodeId parent, std::string name) = 0;
+  virtual Task<Result<void>> rename(InodeId parent, std::string name, InodeId newParent,
+                                    std::string newName, uint32_t flags) = 0;
+  virtual Task<Result<DirPage>> readdir(InodeId dir, uint64_t cookie, uint32_t limit,
+                                        bool plus) = 0;
+  virtual Task<Result<std::string>> getxattr(InodeId ino, std::string name) = 0;
+  virtual Task<Result<std::vector<std::string>>> listxattr(InodeId ino) = 0;
+  virtual Task<Result<void>> setxattr(InodeId ino, std::string name, std::string value,
+                                      uint32_t flags) = 0;
+  virtual Task<Result<void>> removexattr(InodeId ino, std::string name) = 0;
+  virtual Task<Result<Capacity>> statfs() = 0;
+
+  struct Opened {
+    Attr attr;
+    std::shared_ptr<Handle> handle;
+    bool dataUnchanged =
+        false;  // since this client last had it open: the kernel may keep its pages
+  };
+  // `flags` as open(2): O_TRUNC, O_APPEND, O_DIRECT, O_SYNC, O_DSYNC count here.
+  virtual Task<Result<Opened>> open(InodeId ino, int flags) = 0;
+  virtual Task<Result<Opened>> create(InodeId parent, std::string name, uint32_t mode, uint32_t uid,
+                                      uint32_t gid, int flags) = 0;
+  // The bytes there are, at most `length`: fewer at the end of the file. Parts in order; holes come
+  // as zeros.
+  virtual Task<Result<std::vector<Buffer>>> read(std::shared_ptr<Handle> h, uint64_t offset,
+                                                 uint32_t length) = 0;
+  // Takes all of `data` (copied if it must be kept). With O_APPEND `offset` is ignored.
+  virtual Task<Result<void>> write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data) = 0;
+  virtual Task<Result<void>> flush(
+      std::shared_ptr<Handle> h) = 0;  // close(2): data and size are out; errors
+  virtual Task<Result<void>> fsync(std::shared_ptr<Handle> h) = 0;
+  virtual Task<Result<void>> fsyncInode(
+      InodeId ino) = 0;  // also directories (their operations are durable already)
+  virtual Task<void> release(std::shared_ptr<Handle> h) = 0;
+  // fallocate(2): mode 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE (with or without KEEP_SIZE).
+  virtual Task<Result<void>> fallocate(std::shared_ptr<Handle> h, int mode, uint64_t offset,
+                                       uint64_t length) = 0;
+  // SEEK_DATA / SEEK_HOLE of lseek(2); kNoAttribute for ENXIO.
+  virtual Task<Result<uint64_t>> seek(std::shared_ptr<Handle> h, uint64_t offset, int whence) = 0;
+  virtual Task<Result<uint64_t>> copyRange(std::shared_ptr<Handle> in, uint64_t inOffset,
+                                           std::shared_ptr<Handle> out, uint64_t outOffset,
+                                           uint64_t length) = 0;
+
+  // The kernel may hold pages or attributes of this inode that another client changed: set by the
+  // FUSE edge.
+  std::function<void(InodeId)> onInvalidate;
+};
+
+}  // namespace cairn::client
