@@ -1,0 +1,134 @@
+#include "common/cluster/cluster_map.h"
+
+#include "common/cluster/mix64.h"
+
+namespace cairn {
+
+std::string Pool::redundancy() const {
+  if (replicas != 0) return std::to_string(replicas) + "x";
+  return std::to_string(ecData) + "+" + std::to_string(ecParity);
+}
+
+PgIndex Pool::pgOf(ChunkId chunk) const {
+  // A pool without groups is a malformed map: group() then says kNotFound.
+  if (pgs.empty()) return PgIndex{0};
+  return PgIndex{static_cast<uint32_t>(mix64(chunk.value) % pgs.size())};
+}
+
+const OsdEntry* ClusterMap::osd(OsdId id) const {
+  auto it = osds.find(id);
+  return it == osds.end() ? nullptr : &it->second;
+}
+
+const Pool* ClusterMap::pool(PoolId id) const {
+  auto it = pools.find(id);
+  return it == pools.end() ? nullptr : &it->second;
+}
+
+const Pool* ClusterMap::poolByName(std::string_view name) const {
+  for (const auto& [id, p] : pools)
+    if (p.name == name) return &p;
+  return nullptr;
+}
+
+Result<const PlacementGroup*> ClusterMap::group(PoolId poolId, PgIndex pg) const {
+  const Pool* p = pool(poolId);
+  if (p == nullptr)
+    return fail(Errc::kNotFound, "there is no pool " + std::to_string(poolId.value));
+  if (pg.value >= p->pgs.size())
+    return fail(Errc::kNotFound, "pool " + p->name + " has no placement group " +
+                                     std::to_string(pg.value) + ", only " +
+                                     std::to_string(p->pgs.size()));
+  return &p->pgs[pg.value];
+}
+
+ClusterMap ClusterMap::read(schema::ClusterMap::Reader reader) {
+  ClusterMap map;
+  map.epoch = MapEpoch{reader.getEpoch()};
+  map.cluster = {reader.getCluster().getHi(), reader.getCluster().getLo()};
+  for (auto o : reader.getOsds()) {
+    OsdEntry e;
+    e.id = OsdId{o.getId()};
+    e.uuid = {o.getUuid().getHi(), o.getUuid().getLo()};
+    e.addr = o.getAddr().cStr();
+    e.host = o.getHost().cStr();
+    e.rack = o.getRack().cStr();
+    e.deviceClass = o.getDeviceClass();
+    e.weight = o.getWeight();
+    e.up = o.getUp();
+    e.in = o.getIn();
+    e.bytesUsed = o.getBytesUsed();
+    e.bytesTotal = o.getBytesTotal();
+    e.pid = o.getPid();
+    e.incarnation = o.getIncarnation();
+    map.osds[e.id] = std::move(e);
+  }
+  for (auto r : reader.getPools()) {
+    Pool p;
+    p.id = PoolId{r.getId()};
+    p.name = r.getName().cStr();
+    p.replicas = r.getReplicas();
+    p.ecData = r.getEcData();
+    p.ecParity = r.getEcParity();
+    p.deviceClass = r.getDeviceClass();
+    p.anyClass = r.getAnyClass();
+    p.failureDomain = r.getFailureDomain();
+    p.stripeUnit = r.getStripeUnit();
+    p.pgs.reserve(r.getPgs().size());
+    for (auto g : r.getPgs()) {
+      PlacementGroup& pg = p.pgs.emplace_back();
+      pg.epoch = MapEpoch{g.getEpoch()};
+      pg.osds.reserve(g.getOsds().size());
+      for (uint32_t id : g.getOsds()) pg.osds.emplace_back(id);
+    }
+    map.pools[p.id] = std::move(p);
+  }
+  return map;
+}
+
+void ClusterMap::write(schema::ClusterMap::Builder builder) const {
+  builder.setEpoch(epoch.value);
+  builder.initCluster().setHi(cluster.hi);
+  builder.getCluster().setLo(cluster.lo);
+  auto osdList = builder.initOsds(static_cast<uint32_t>(osds.size()));
+  uint32_t i = 0;
+  for (const auto& [id, e] : osds) {
+    auto o = osdList[i++];
+    o.setId(id.value);
+    o.initUuid().setHi(e.uuid.hi);
+    o.getUuid().setLo(e.uuid.lo);
+    o.setAddr(e.addr);
+    o.setHost(e.host);
+    o.setRack(e.rack);
+    o.setDeviceClass(e.deviceClass);
+    o.setWeight(e.weight);
+    o.setUp(e.up);
+    o.setIn(e.in);
+    o.setBytesUsed(e.bytesUsed);
+    o.setBytesTotal(e.bytesTotal);
+    o.setPid(e.pid);
+    o.setIncarnation(e.incarnation);
+  }
+  auto poolList = builder.initPools(static_cast<uint32_t>(pools.size()));
+  i = 0;
+  for (const auto& [id, p] : pools) {
+    auto r = poolList[i++];
+    r.setId(id.value);
+    r.setName(p.name);
+    r.setReplicas(p.replicas);
+    r.setEcData(p.ecData);
+    r.setEcParity(p.ecParity);
+    r.setDeviceClass(p.deviceClass);
+    r.setAnyClass(p.anyClass);
+    r.setFailureDomain(p.failureDomain);
+    r.setStripeUnit(p.stripeUnit);
+    auto pgList = r.initPgs(static_cast<uint32_t>(p.pgs.size()));
+    for (uint32_t g = 0; g < p.pgs.size(); ++g) {
+      pgList[g].setEpoch(p.pgs[g].epoch.value);
+      auto members = pgList[g].initOsds(static_cast<uint32_t>(p.pgs[g].osds.size()));
+      for (uint32_t m = 0; m < members.size(); ++m) members.set(m, p.pgs[g].osds[m].value);
+    }
+  }
+}
+
+}  // namespace cairn
