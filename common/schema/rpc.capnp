@@ -11,6 +11,7 @@ struct RpcHeader {
     request @1;
     response @2;    # carries the id of its request
     push @3;        # from the accepting side, unasked; not answered
+    ping @4;        # from the connecting side when the peer was silent; answered at once by an empty response
   }
   id @0 :UInt64;
   kind @1 :Kind;

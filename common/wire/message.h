@@ -9,6 +9,7 @@
 // clang-format on
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "common/base/buffer.h"
@@ -68,8 +69,12 @@ class InMessage {
   [[nodiscard]] const Buffer& payload() const { return payload_; }  // page-aligned start
 
  private:
-  Buffer bytes_;
-  std::unique_ptr<capnp::SegmentArrayMessageReader> reader_;
+  struct Parsed {
+    Buffer bytes;
+    kj::ArrayPtr<const capnp::word> segment;  // the reader's segment table: one entry
+    std::optional<capnp::SegmentArrayMessageReader> reader;
+  };
+  std::unique_ptr<Parsed> parsed_;  // its address stays: the reader points into it
   schema::RpcHeader::Reader header_;
   Buffer payload_;
 };

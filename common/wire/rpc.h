@@ -76,8 +76,9 @@ class RpcClient {
  private:
   struct Call;
   struct Connection;
-  Task<Result<std::shared_ptr<Connection>>> connected();
+  Task<Result<std::shared_ptr<Connection>>> connected(TimePoint deadline);
   Task<void> establish();
+  Task<Result<void>> tryEstablish();
   Task<Result<InMessage>> exchange(std::shared_ptr<Connection> conn, OutMessage message,
                                    Duration timeout);
   Task<void> readLoop(std::shared_ptr<Connection> conn);
@@ -88,7 +89,9 @@ class RpcClient {
   Env& env_;
   Options options_;
   Identity peerIdentity_;
-  std::shared_ptr<Connection> conn_;
+  std::shared_ptr<Connection> conn_;   // ready for calls
+  std::shared_ptr<Connection> setup_;  // being greeted
+  uint64_t attempts_ = 0;
   bool connecting_ = false, closed_ = false;
   Error lastError_;
   Event changed_;
