@@ -74,7 +74,8 @@ class Reactor {
 // end the wait.
 Task<void> sleepFor(Reactor& reactor, Duration duration);
 
-// `co_await offloaded(reactor, [..] { ... })`: the lambda runs on a pool thread, to its end.
+// `co_await offloaded(reactor, [..] { ... })`: the lambda runs on a pool thread, to its end. What
+// it throws comes out of the await.
 Task<void> offloaded(Reactor& reactor, std::function<void()> work);
 
 }  // namespace cairn

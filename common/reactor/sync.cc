@@ -55,12 +55,22 @@ struct OffloadAwaiter final : Completion {
   Reactor& reactor;
   std::function<void()> work;
   std::coroutine_handle<> handle;
+  std::exception_ptr error;
   bool await_ready() { return false; }
   void await_suspend(std::coroutine_handle<> h) {
     handle = h;
-    reactor.offload(std::move(work), *this);
+    reactor.offload([this] { runWork(); }, *this);
   }
-  void await_resume() {}
+  void await_resume() {
+    if (error) std::rethrow_exception(error);
+  }
+  void runWork() {
+    try {
+      work();
+    } catch (...) {
+      error = std::current_exception();
+    }
+  }
   void complete(int64_t) override { handle.resume(); }
 };
 
@@ -227,10 +237,22 @@ Task<void> TaskScope::join() {
   while (running_ != 0) co_await idle_.wait();
 }
 
+Task<void> detail::catchInto(Task<void> task, std::exception_ptr& error) {
+  try {
+    co_await std::move(task);
+  } catch (...) {
+    error = std::current_exception();
+  }
+}
+
 Task<void> whenAll(Reactor& reactor, std::vector<Task<void>> tasks) {
+  std::vector<std::exception_ptr> errors(tasks.size());
   TaskScope scope(reactor);
-  for (auto& t : tasks) scope.spawn(std::move(t));
+  for (size_t i = 0; i < tasks.size(); ++i)
+    scope.spawn(detail::catchInto(std::move(tasks[i]), errors[i]));
   co_await scope.join();
+  for (auto& e : errors)
+    if (e) std::rethrow_exception(e);
 }
 
 }  // namespace cairn

@@ -204,7 +204,8 @@ class TaskScope {
   size_t running_ = 0;
 };
 
-// Runs all at once and gives their results in order.
+// Runs all at once and gives their results in order. If some throw, the first of them in order of
+// `tasks` is thrown on, after all have ended.
 template <class T>
 Task<std::vector<T>> whenAll(Reactor& reactor, std::vector<Task<T>> tasks);
 Task<void> whenAll(Reactor& reactor, std::vector<Task<void>> tasks);
@@ -214,15 +215,18 @@ template <class T>
 Task<void> storeResult(Task<T> task, std::optional<T>& slot) {
   slot.emplace(co_await std::move(task));
 }
+// Runs `task`, keeping what it throws in `error`.
+Task<void> catchInto(Task<void> task, std::exception_ptr& error);
 }  // namespace detail
 
 template <class T>
 Task<std::vector<T>> whenAll(Reactor& reactor, std::vector<Task<T>> tasks) {
   std::vector<std::optional<T>> slots(tasks.size());
-  TaskScope scope(reactor);
+  std::vector<Task<void>> stores;
+  stores.reserve(tasks.size());
   for (size_t i = 0; i < tasks.size(); ++i)
-    scope.spawn(detail::storeResult(std::move(tasks[i]), slots[i]));
-  co_await scope.join();
+    stores.push_back(detail::storeResult(std::move(tasks[i]), slots[i]));
+  co_await whenAll(reactor, std::move(stores));
   std::vector<T> out;
   out.reserve(slots.size());
   for (auto& s : slots) out.push_back(std::move(*s));

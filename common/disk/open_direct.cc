@@ -1,0 +1,251 @@
+#include "common/disk/open_direct.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "common/base/assert.h"
+#include "common/base/units.h"
+
+namespace cairn {
+
+namespace {
+
+std::string gib(uint64_t bytes) {
+  uint64_t tenths = bytes / (kGiB / 10);
+  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " GiB";
+}
+
+std::string parentOf(const std::string& path) {
+  size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+// What is open and, until commit(), what has to be undone.
+class Opening {
+ public:
+  explicit Opening(const std::string& path) : path_(path) {}
+  Opening(const Opening&) = delete;
+  Opening& operator=(const Opening&) = delete;
+  ~Opening() {
+    if (made) ::unlink(path_.c_str());
+    if (fd >= 0) ::close(fd);
+  }
+  int commit() {
+    made = false;
+    return std::exchange(fd, -1);
+  }
+  int fd = -1;
+  bool made = false;
+
+ private:
+  const std::string& path_;
+};
+
+std::unexpected<Error> openError(const std::string& path, int err, bool creating) {
+  std::string what = creating ? "cannot create " + path : "cannot open " + path;
+  Error e = errnoError(err, what);
+  switch (err) {
+    case EBUSY:
+      e.message += ". The device is mounted or in use by another process (lsblk, fuser -v " + path +
+                   " show by whom)";
+      break;
+    case EROFS:
+      e.message += ". Mount it writable, or choose another directory";
+      break;
+    case EACCES:
+    case EPERM:
+      e.message += ". Run as the owner of the file, or change its owner";
+      break;
+    case ENOENT:
+      if (creating) e.message += ". Create the directory " + parentOf(path) + " first";
+      break;
+    default:
+      break;
+  }
+  return fail(std::move(e));
+}
+
+std::unexpected<Error> noDirectIo(const std::string& path) {
+  struct statfs fs{};
+  std::string name = "the file system";
+  if (::statfs(parentOf(path).c_str(), &fs) == 0)
+    name = fileSystemName(static_cast<uint64_t>(fs.f_type));
+  return fail(Errc::kNotSupported, path + " is on " + name +
+                                       ", which refuses direct I/O (O_DIRECT). Use a directory on "
+                                       "ext4, xfs or btrfs, or a block device");
+}
+
+Result<void> lockFile(const std::string& path, int fd) {
+  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == EWOULDBLOCK)
+      return fail(Errc::kBusy, path + " is in use by another process (fuser -v " + path +
+                                   " shows which). Stop that one first");
+    return fail(errnoError(errno, "cannot lock " + path));
+  }
+  return {};
+}
+
+// fallocate(2) on ext4 takes all the free space before it finds that there is too little; so ask
+// first. Only fallocate itself is the judge in the end: others allocate at the same time.
+Result<void> reserveSpace(const std::string& path, int fd, uint64_t bytes) {
+  struct statfs fs{};
+  if (::fstatfs(fd, &fs) != 0) return fail(errnoError(errno, "cannot look at " + path));
+  uint64_t freeBytes = static_cast<uint64_t>(fs.f_bfree) * static_cast<uint64_t>(fs.f_bsize);
+  int err = freeBytes < bytes ? ENOSPC : 0;
+  while (err == 0 && ::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) != 0)
+    if (errno != EINTR) err = errno;
+  if (err == 0) return {};
+  Error e = errnoError(err, "cannot reserve " + gib(bytes) + " for " + path);
+  if (err == ENOSPC)
+    e.message += ". " + gib(freeBytes) + " are free: free some, or choose a smaller size";
+  if (err == EOPNOTSUPP)
+    e.message += " on " + fileSystemName(static_cast<uint64_t>(fs.f_type)) +
+                 ". Use a directory on ext4, xfs or btrfs, or a block device";
+  if (err == EFBIG) e.code = Errc::kTooBig;
+  return fail(std::move(e));
+}
+
+Result<void> writeZeros(const std::string& path, int fd, uint64_t bytes) {
+  constexpr size_t kStep = 4 * kMiB;
+  std::unique_ptr<void, decltype(&std::free)> zeros(std::aligned_alloc(kBlockSize, kStep),
+                                                    &std::free);
+  CAIRN_ASSERT(zeros != nullptr, "memory for a buffer");
+  std::memset(zeros.get(), 0, kStep);
+  for (uint64_t at = 0; at < bytes;) {
+    ssize_t n =
+        ::pwrite(fd, zeros.get(), std::min<uint64_t>(kStep, bytes - at), static_cast<off_t>(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return fail(errnoError(n < 0 ? errno : EIO, "cannot write zeros to " + path));
+    at += static_cast<uint64_t>(n);
+  }
+  return {};
+}
+
+Result<void> syncParent(const std::string& path) {
+  std::string parent = parentOf(path);
+  int fd = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int err = fd < 0 || ::fsync(fd) != 0 ? errno : 0;
+  if (fd >= 0) ::close(fd);
+  if (err != 0) return fail(errnoError(err, "cannot sync directory " + parent));
+  return {};
+}
+
+Result<uint64_t> deviceSize(const std::string& path, int fd) {
+  int sector = 0;
+  uint64_t size = 0;
+  if (::ioctl(fd, BLKSSZGET, &sector) != 0 || ::ioctl(fd, BLKGETSIZE64, &size) != 0)
+    return fail(errnoError(errno, "cannot read the size of " + path));
+  if (static_cast<uint64_t>(sector) > kBlockSize)
+    return fail(Errc::kNotSupported, path + " has sectors of " + std::to_string(sector) +
+                                         " bytes; at most 4096 are supported");
+  return size;
+}
+
+}  // namespace
+
+std::string fileSystemName(uint64_t type) {
+  // From linux/magic.h and statfs(2).
+  switch (type) {
+    case 0xef53:
+      return "ext4";
+    case 0x58465342:
+      return "xfs";
+    case 0x9123683e:
+      return "btrfs";
+    case 0x01021994:
+      return "tmpfs";
+    case 0x858458f6:
+      return "ramfs";
+    case 0x794c7630:
+      return "overlayfs";
+    case 0x6969:
+      return "nfs";
+    case 0x65735546:
+      return "a FUSE file system";
+    case 0x01021997:
+      return "9p";
+    case 0x2fc12fc1:
+      return "zfs";
+    case 0xf15f:
+      return "ecryptfs";
+    case 0x9fa0:
+      return "procfs";
+    case 0x62656572:
+      return "sysfs";
+    case 0x4d44:
+      return "vfat";
+    case 0x73717368:
+      return "squashfs";
+    default: {
+      char text[64];
+      std::snprintf(text, sizeof text, "a file system of type 0x%llx",
+                    static_cast<unsigned long long>(type));
+      return text;
+    }
+  }
+}
+
+Result<DirectFile> openDirect(const std::string& path, const OpenOptions& options) {
+  Opening file(path);
+  const bool creating = options.createBytes.has_value();
+  int flags = O_DIRECT | O_CLOEXEC | (options.writable || creating ? O_RDWR : O_RDONLY);
+  if (creating) {
+    CAIRN_ASSERT(*options.createBytes % kBlockSize == 0 && options.zeroBytes % kBlockSize == 0 &&
+                     options.zeroBytes <= *options.createBytes,
+                 "files are made of whole blocks");
+    flags |= O_CREAT | O_EXCL;
+  } else {
+    struct stat st{};
+    if (::stat(path.c_str(), &st) != 0) return openError(path, errno, false);
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+      return fail(Errc::kInvalid, path + " is neither a regular file nor a block device");
+    if (S_ISBLK(st.st_mode) && options.exclusive) flags |= O_EXCL;
+  }
+
+  file.fd = ::open(path.c_str(), flags, 0600);
+  if (file.fd < 0) {
+    int err = errno;
+    if (err == EINVAL) {
+      // The kernel refuses O_DIRECT only after it has made the file. O_EXCL says that we made it.
+      if (creating) ::unlink(path.c_str());
+      return noDirectIo(path);
+    }
+    return openError(path, err, creating);
+  }
+  file.made = creating;
+
+  struct stat st{};
+  if (::fstat(file.fd, &st) != 0) return openError(path, errno, creating);
+  const bool device = S_ISBLK(st.st_mode);
+  if (options.exclusive && !device) TRY(lockFile(path, file.fd));
+
+  uint64_t size = static_cast<uint64_t>(st.st_size);
+  if (device) {
+    auto bytes = deviceSize(path, file.fd);
+    TRY(bytes);
+    size = *bytes;
+  }
+  if (creating) {
+    size = *options.createBytes;
+    if (size > 0) TRY(reserveSpace(path, file.fd, size));
+    TRY(writeZeros(path, file.fd, options.zeroBytes));
+    if (::fsync(file.fd) != 0) return fail(errnoError(errno, "cannot sync " + path));
+    TRY(syncParent(path));
+  }
+  return DirectFile{file.commit(), size};
+}
+
+}  // namespace cairn

@@ -1,0 +1,25 @@
+// Opening and making files for direct I/O with the blocking system calls; UringDisk runs it off the
+// reactor's thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/base/result.h"
+#include "common/disk/disk.h"
+
+namespace cairn {
+
+struct DirectFile {
+  int fd = -1;  // O_DIRECT, close-on-exec; whoever holds the struct closes it
+  uint64_t sizeBytes = 0;
+};
+
+// As Disk::open. When a created file is returned, its size, its zeros and its name are durable; on
+// failure a file that this call made is gone again.
+Result<DirectFile> openDirect(const std::string& path, const OpenOptions& options);
+
+// "ext4", "tmpfs", ...: the name of a statfs(2) f_type, or its number in hex.
+std::string fileSystemName(uint64_t type);
+
+}  // namespace cairn
