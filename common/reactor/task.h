@@ -47,7 +47,7 @@ template <class T>
 struct Promise : PromiseBase {
   std::optional<T> value;
   Task<T> get_return_object() noexcept;
-  template <class U>
+  template <class U = T>  // the default lets `co_return {};` stand for a T made from nothing
   void return_value(U&& v) {
     value.emplace(std::forward<U>(v));
   }
