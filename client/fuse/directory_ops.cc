@@ -1,0 +1,105 @@
+// opendir, readdir, readdirplus, fsyncdir, releasedir.
+#include <algorithm>
+
+#include "client/fuse/edge.h"
+
+namespace cairn::client {
+
+namespace {
+
+constexpr uint32_t kPageEntries = 1024;
+
+OpenDir& dirOf(const fuse_file_info* info) {
+  return *reinterpret_cast<OpenDir*>(info->fh);
+}
+
+// Puts `dir` where `offset` says, fetching a page if the entries there are not at hand.
+Task<Result<void>> seekTo(FuseEdge& edge, OpenDir& dir, uint64_t offset, bool plus) {
+  bool continues = dir.loaded && offset != 0 && offset == dir.lastCookie && (!plus || dir.plus);
+  if (continues && (dir.position < dir.page.entries.size() || dir.page.end))
+    co_return Result<void>{};
+  auto page = co_await edge.fs.readdir(dir.ino, offset, kPageEntries, plus);
+  CO_TRY(page);
+  dir.page = std::move(*page);
+  dir.position = 0;
+  dir.plus = plus;
+  dir.loaded = true;
+  dir.lastCookie = offset;
+  co_return Result<void>{};
+}
+
+size_t addEntry(FuseEdge& edge, fuse_req_t r, char* to, size_t room, const DirEntry& d, bool plus) {
+  if (!plus) {
+    struct stat st{};
+    st.st_ino = d.ino.value;
+    st.st_mode = static_cast<mode_t>(d.type)
+                 << 12;  // DT_* are the type bits of st_mode shifted down
+    return fuse_add_direntry(r, to, room, d.name.c_str(), &st, static_cast<off_t>(d.cookie));
+  }
+  fuse_entry_param e{};
+  if (d.attr && d.name != "." && d.name != "..") {
+    e = edge.entryOf(*d.attr);
+  } else {
+    e.attr.st_ino = d.ino.value;  // e.ino stays 0: no lookup is implied
+    e.attr.st_mode = static_cast<mode_t>(d.type) << 12;
+  }
+  return fuse_add_direntry_plus(r, to, room, d.name.c_str(), &e, static_cast<off_t>(d.cookie));
+}
+
+Task<Result<void>> list(FuseEdge& edge, fuse_req_t r, OpenDir& dir, uint64_t offset, size_t size,
+                        bool plus) {
+  CO_TRY(co_await seekTo(edge, dir, offset, plus));
+  Buffer out = edge.env.buffers.get(size);
+  char* base = reinterpret_cast<char*>(out.data());
+  size_t used = 0;
+  auto& entries = dir.page.entries;
+  while (dir.position < entries.size()) {
+    const DirEntry& d = entries[dir.position];
+    size_t n = addEntry(edge, r, base + used, size - used, d, plus);
+    if (n > size - used) break;
+    used += n;
+    dir.lastCookie = d.cookie;
+    ++dir.position;
+  }
+  fuse_reply_buf(r, base, used);
+  co_return Result<void>{};
+}
+
+void opendir(fuse_req_t r, fuse_ino_t ino, fuse_file_info* info) {
+  auto dir = std::make_unique<OpenDir>();
+  dir->ino = InodeId(ino);
+  fuse_file_info reply = *info;
+  reply.fh = reinterpret_cast<uint64_t>(dir.get());
+  if (fuse_reply_open(r, &reply) != -ENOENT) dir.release();
+}
+
+void readdir(fuse_req_t r, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {
+  auto& e = FuseEdge::of(r);
+  e.run(r, "readdir", list(e, r, dirOf(info), static_cast<uint64_t>(offset), size, false));
+}
+
+void readdirplus(fuse_req_t r, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {
+  auto& e = FuseEdge::of(r);
+  e.run(r, "readdirplus", list(e, r, dirOf(info), static_cast<uint64_t>(offset), size, true));
+}
+
+void fsyncdir(fuse_req_t r, fuse_ino_t, int, fuse_file_info*) {
+  fuse_reply_err(r, 0);  // namespace operations are durable when they complete
+}
+
+void releasedir(fuse_req_t r, fuse_ino_t, fuse_file_info* info) {
+  delete &dirOf(info);
+  fuse_reply_err(r, 0);
+}
+
+}  // namespace
+
+void addDirectoryOps(fuse_lowlevel_ops& ops) {
+  ops.opendir = opendir;
+  ops.readdir = readdir;
+  ops.readdirplus = readdirplus;
+  ops.fsyncdir = fsyncdir;
+  ops.releasedir = releasedir;
+}
+
+}  // namespace cairn::client

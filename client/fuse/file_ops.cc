@@ -1,0 +1,140 @@
+// open, read, write, flush, fsync, release, fallocate, lseek, copy_file_range.
+#include "client/fuse/edge.h"
+
+namespace cairn::client {
+
+namespace {
+
+std::shared_ptr<Handle> handleOf(const fuse_file_info* info) {
+  return reinterpret_cast<OpenFile*>(info->fh)->handle;
+}
+
+Task<Result<void>> replyOpen(FuseEdge& edge, fuse_req_t request, fuse_file_info info,
+                             Task<Result<Filesystem::Opened>> task) {
+  auto opened = co_await std::move(task);
+  CO_TRY(opened);
+  auto file = std::make_unique<OpenFile>(opened->handle);
+  info.fh = reinterpret_cast<uint64_t>(file.get());
+  info.keep_cache = opened->dataUnchanged ? 1 : 0;
+  if (fuse_reply_open(request, &info) == -ENOENT) {
+    co_await edge.fs.release(file->handle);  // the caller was interrupted: no release will come
+  } else {
+    file.release();
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> replyRead(fuse_req_t request, Task<Result<std::vector<Buffer>>> task) {
+  auto parts = co_await std::move(task);
+  CO_TRY(parts);
+  std::vector<iovec> iov;
+  iov.reserve(parts->size());
+  for (const auto& b : *parts)
+    if (!b.empty()) iov.push_back(b.iov());
+  fuse_reply_iov(request, iov.data(), static_cast<int>(iov.size()));
+  co_return Result<void>{};
+}
+
+Task<Result<void>> replyWritten(fuse_req_t request, size_t size, Task<Result<void>> task) {
+  CO_TRY(co_await std::move(task));
+  fuse_reply_write(request, size);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> releaseFile(FuseEdge& edge, fuse_req_t request, std::unique_ptr<OpenFile> file) {
+  co_await edge.fs.release(std::move(file->handle));
+  fuse_reply_err(request, 0);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> replySeek(fuse_req_t request, Task<Result<uint64_t>> task) {
+  auto offset = co_await std::move(task);
+  if (!offset && offset.error().code == Errc::kNoAttribute) {
+    fuse_reply_err(request, ENXIO);  // lseek(2): beyond the end, or no more data
+    co_return Result<void>{};
+  }
+  CO_TRY(offset);
+  fuse_reply_lseek(request, static_cast<off_t>(*offset));
+  co_return Result<void>{};
+}
+
+Task<Result<void>> replyCopied(fuse_req_t request, Task<Result<uint64_t>> task) {
+  auto n = co_await std::move(task);
+  CO_TRY(n);
+  fuse_reply_write(request, *n);
+  co_return Result<void>{};
+}
+
+void open(fuse_req_t r, fuse_ino_t ino, fuse_file_info* info) {
+  auto& e = FuseEdge::of(r);
+  e.run(r, "open", replyOpen(e, r, *info, e.fs.open(InodeId(ino), info->flags)));
+}
+
+void read(fuse_req_t r, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {
+  auto& e = FuseEdge::of(r);
+  e.run(r, "read",
+        replyRead(r, e.fs.read(handleOf(info), static_cast<uint64_t>(offset),
+                               static_cast<uint32_t>(size))));
+}
+
+void write(fuse_req_t r, fuse_ino_t, const char* data, size_t size, off_t offset,
+           fuse_file_info* info) {
+  auto& e = FuseEdge::of(r);
+  e.run(r, "write",
+        replyWritten(
+            r, size,
+            e.fs.write(handleOf(info), static_cast<uint64_t>(offset), e.takeWritten(data, size))));
+}
+
+void flush(fuse_req_t r, fuse_ino_t, fuse_file_info* info) {
+  auto& e = FuseEdge::of(r);
+  e.run(r, "flush", replyDone(r, e.fs.flush(handleOf(info))));
+}
+
+void fsync(fuse_req_t r, fuse_ino_t, int, fuse_file_info* info) {
+  auto& e = FuseEdge::of(r);
+  e.run(r, "fsync", replyDone(r, e.fs.fsync(handleOf(info))));
+}
+
+void release(fuse_req_t r, fuse_ino_t, fuse_file_info* info) {
+  auto& e = FuseEdge::of(r);
+  e.run(r, "release",
+        releaseFile(e, r, std::unique_ptr<OpenFile>(reinterpret_cast<OpenFile*>(info->fh))));
+}
+
+void fallocate(fuse_req_t r, fuse_ino_t, int mode, off_t offset, off_t length,
+               fuse_file_info* info) {
+  auto& e = FuseEdge::of(r);
+  e.run(r, "fallocate",
+        replyDone(r, e.fs.fallocate(handleOf(info), mode, static_cast<uint64_t>(offset),
+                                    static_cast<uint64_t>(length))));
+}
+
+void lseek(fuse_req_t r, fuse_ino_t, off_t offset, int whence, fuse_file_info* info) {
+  auto& e = FuseEdge::of(r);
+  e.run(r, "lseek", replySeek(r, e.fs.seek(handleOf(info), static_cast<uint64_t>(offset), whence)));
+}
+
+void copyFileRange(fuse_req_t r, fuse_ino_t, off_t inOffset, fuse_file_info* in, fuse_ino_t,
+                   off_t outOffset, fuse_file_info* out, size_t length, int) {
+  auto& e = FuseEdge::of(r);
+  e.run(r, "copy_file_range",
+        replyCopied(r, e.fs.copyRange(handleOf(in), static_cast<uint64_t>(inOffset), handleOf(out),
+                                      static_cast<uint64_t>(outOffset), length)));
+}
+
+}  // namespace
+
+void addFileOps(fuse_lowlevel_ops& ops) {
+  ops.open = open;
+  ops.read = read;
+  ops.write = write;
+  ops.flush = flush;
+  ops.fsync = fsync;
+  ops.release = release;
+  ops.fallocate = fallocate;
+  ops.lseek = lseek;
+  ops.copy_file_range = copyFileRange;
+}
+
+}  // namespace cairn::client

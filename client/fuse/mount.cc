@@ -1,0 +1,218 @@
+#include "client/fuse/mount.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "common/config/config.h"
+#include "common/logging/log.h"
+
+namespace cairn::client {
+
+namespace {
+
+// Options that say when or by whom something is mounted: for mount(8) and systemd, not for us.
+constexpr std::array kIgnored = {"noauto", "auto",     "user", "nouser", "users", "_netdev",
+                                 "nofail", "defaults", "rw",   "sync",   "async"};
+// Options that libfuse and the kernel understand.
+constexpr std::array kPassed = {"ro",      "nosuid",      "suid",      "nodev",    "dev",
+                                "noexec",  "exec",        "noatime",   "relatime", "nodiratime",
+                                "dirsync", "allow_other", "allow_root"};
+
+template <size_t N>
+bool isIn(const std::array<const char*, N>& list, std::string_view word) {
+  return std::find(list.begin(), list.end(), word) != list.end();
+}
+
+Result<double> parseSeconds(std::string_view key, std::string_view value) {
+  std::string text(value);
+  char* end = nullptr;
+  double v = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || v < 0 || v > 86400)
+    return fail(Errc::kInvalid,
+                "mount option " + std::string(key) + "=" + text + ": give seconds from 0 to 86400");
+  return v;
+}
+
+// MAJ:MIN of the mount at `directory`, from /proc/self/mountinfo: stat(2) would wait for ourselves.
+std::string deviceOf(const std::string& directory) {
+  std::ifstream in("/proc/self/mountinfo");
+  std::string line, device;
+  while (std::getline(in, line)) {
+    std::istringstream fields(line);
+    std::string id, parent, dev, root, mountPoint;
+    fields >> id >> parent >> dev >> root >> mountPoint;
+    if (mountPoint == directory) device = dev;  // the last one is on top
+  }
+  return device;
+}
+
+// The kernel reads ahead 128 KiB by default, INIT cannot raise it, and this window decides what a
+// sequential reader gets from servers a millisecond away.
+void raiseReadahead(Env& env, const std::string& directory, uint64_t bytes) {
+  std::string device = deviceOf(directory);
+  if (device.empty()) return;
+  std::string path = "/sys/class/bdi/" + device + "/read_ahead_kb";
+  std::ofstream out(path);
+  out << bytes / kKiB << std::flush;
+  if (!out)
+    env.log.info("kernel read-ahead stays at its default",
+                 {{"reason", "only root may write " + path}});
+}
+
+// umount(2) on a pool thread: it waits for write-back, which this thread serves. A busy mount is
+// detached and goes when its last user has gone.
+Task<void> takeDown(Reactor& reactor, std::string directory) {
+  co_await offloaded(reactor, [directory] {
+    if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW) == 0) return;
+    if (errno == EBUSY && ::umount2(directory.c_str(), UMOUNT_NOFOLLOW | MNT_DETACH) == 0) return;
+    const char* argv[] = {"fusermount3", "-u", "-z", "--", directory.c_str(), nullptr};
+    pid_t pid = 0;
+    if (::posix_spawnp(&pid, argv[0], nullptr, nullptr, const_cast<char**>(argv), environ) == 0)
+      ::waitpid(pid, nullptr, 0);
+  });
+}
+
+Task<void> takeDownOnStop(Reactor& reactor, const std::string& directory, Event& stop,
+                          const bool& over) {
+  co_await stop.wait();
+  if (!over) co_await takeDown(reactor, directory);
+}
+
+}  // namespace
+
+Result<void> parseMountOptions(std::string_view text, MountOptions& o) {
+  while (!text.empty()) {
+    size_t comma = text.find(',');
+    std::string_view word = text.substr(0, comma);
+    text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
+    if (word.empty()) continue;
+    size_t eq = word.find('=');
+    std::string_view key = word.substr(0, eq);
+    std::string_view value =
+        eq == std::string_view::npos ? std::string_view{} : word.substr(eq + 1);
+    if (isIn(kIgnored, word) || word.starts_with("x-") || key == "uid_map") continue;
+    if (isIn(kPassed, word)) {
+      o.fuse.emplace_back(word);
+    } else if (key == "attr_timeout") {
+      auto v = parseSeconds(key, value);
+      TRY(v);
+      o.edge.attrTimeoutSec = *v;
+    } else if (key == "entry_timeout") {
+      auto v = parseSeconds(key, value);
+      TRY(v);
+      o.edge.entryTimeoutSec = *v;
+    } else if (key == "cache" || key == "write_buffer" || key == "readahead") {
+      auto v = parseBytes(value);
+      TRY(v);
+      (key == "cache"          ? o.filesystem.cacheBytes
+       : key == "write_buffer" ? o.filesystem.writeBufferBytes
+                               : o.filesystem.readaheadBytes) = *v;
+    } else if (key == "flush_age" || key == "timeout") {
+      auto v = parseDuration(value);
+      TRY(v);
+      (key == "flush_age" ? o.filesystem.flushAge : o.filesystem.requestTimeout) = *v;
+    } else {
+      return fail(Errc::kInvalid, "mount option \"" + std::string(word) +
+                                      "\" is not known; mount.cairn(8) lists them");
+    }
+  }
+  return {};
+}
+
+Result<void> checkMountPoint(const std::string& directory) {
+  struct stat st{};
+  if (::stat(directory.c_str(), &st) != 0) {
+    if (errno == ENOTCONN)
+      return fail(Errc::kBusy,
+                  directory + ": a dead mount is still here; run: fusermount3 -u -z " + directory);
+    if (errno == ENOENT)
+      return fail(Errc::kNotFound,
+                  directory + ": the mount point does not exist; run: mkdir -p " + directory);
+    return fail(errnoError(errno, directory));
+  }
+  if (!S_ISDIR(st.st_mode))
+    return fail(Errc::kNotDirectory, directory + ": a mount point must be a directory; choose one");
+  std::ifstream in("/proc/self/mountinfo");
+  std::string line;
+  while (std::getline(in, line)) {
+    std::istringstream fields(line);
+    std::string id, parent, dev, root, mountPoint;
+    fields >> id >> parent >> dev >> root >> mountPoint;
+    if (mountPoint == directory && line.find(" - fuse.cairn ") != std::string::npos)
+      return fail(
+          Errc::kBusy,
+          directory + ": Cairn is mounted here already; unmount it first: umount " + directory);
+  }
+  int fd = ::open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  if (fd < 0) {
+    int err = errno;
+    if (err == ENOENT || err == ENXIO || err == ENODEV)
+      return fail(Errc::kNotSupported,
+                  "/dev/fuse is not there: load the kernel module (modprobe fuse), or give the "
+                  "container --device /dev/fuse");
+    return fail(errnoError(
+        err,
+        "/dev/fuse cannot be opened: run as root or make it accessible (chmod 666 /dev/fuse)"));
+  }
+  ::close(fd);
+  return {};
+}
+
+Task<Result<void>> runMount(Env& env, UringReactor& reactor, MountOptions options, Event& stop,
+                            std::function<void()> onMounted) {
+  CO_TRY(checkMountPoint(options.directory));
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  auto fs = co_await Filesystem::mount(
+      env, options.filesystem, {options.directory, host, static_cast<uint32_t>(::getpid())});
+  CO_TRY(fs);
+
+  std::vector<std::string> arguments = {
+      "-o", "fsname=" + options.source +
+                ",subtype=cairn,default_permissions,max_read=" + std::to_string(kMiB)};
+  bool root = ::geteuid() == 0;
+  auto has = [&](std::string_view word) {
+    return std::find(options.fuse.begin(), options.fuse.end(), word) != options.fuse.end();
+  };
+  if (root) {
+    // Root's mount is for everybody, with devices and setuid as on any disk, unless told otherwise.
+    if (!has("allow_other") && !has("allow_root")) arguments.back() += ",allow_other";
+    if (!has("nosuid")) arguments.back() += ",suid";
+    if (!has("nodev")) arguments.back() += ",dev";
+  }
+  for (const auto& f : options.fuse) arguments.back() += "," + f;
+
+  Result<void> outcome;
+  {
+    FuseEdge edge(env, reactor, **fs, options.edge);
+    outcome = edge.mount(options.directory, arguments);
+    if (outcome) {
+      raiseReadahead(env, options.directory, options.kernelReadaheadBytes);
+      TaskScope scope(reactor);
+      bool over = false;
+      scope.spawn(takeDownOnStop(reactor, options.directory, stop, over));
+      onMounted();
+      co_await edge.serve();
+      over = true;
+      stop.set();
+      co_await scope.join();
+    }
+  }
+  Result<void> flushed = co_await (*fs)->unmount();
+  if (!outcome) co_return outcome;
+  co_return flushed;
+}
+
+}  // namespace cairn::client
