@@ -32,7 +32,7 @@ class File {
 
 struct OpenOptions {
   // Create the file with this size, its space reserved; fails with kExists if it is there.
-  std::optional<uint64_t> createBytes;
+  std::optional<uint64_t> createBytes = {};
   // With createBytes: also write zeros over the first so many bytes, so that no later write changes
   // extents.
   uint64_t zeroBytes = 0;
