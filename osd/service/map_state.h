@@ -1,0 +1,68 @@
+// What this OSD may act on: its copy of the cluster map and the lease on it.
+//
+// Invariant: no data request is served past the lease's end. The lease counts from when the request
+// to the MDS was SENT, and the MDS counts it from when it arrived, which is later; so the MDS
+// promotes others only after this OSD has stopped, whatever the two clocks read.
+//
+// One reactor thread. The map is immutable and shared: a coroutine that keeps a Placement keeps the
+// map that it came from.
+#pragma once
+
+#include <memory>
+
+#include "common/base/ids.h"
+#include "common/base/result.h"
+#include "common/cluster/cluster_map.h"
+#include "common/reactor/clock.h"
+
+namespace cairn::osd {
+
+// Whom a request is for, as the sender sees it.
+struct Target {
+  PoolId pool;
+  PgIndex pg;
+  MapEpoch epoch;  // of the group
+};
+
+enum class Need : uint8_t {
+  kMember,   // any OSD of the group
+  kPrimary,  // the first
+};
+
+struct Placement {
+  std::shared_ptr<const ClusterMap> map;
+  const PlacementGroup* group = nullptr;  // inside `map`
+};
+
+class MapState {
+ public:
+  explicit MapState(Clock& clock) : clock_(clock) {}
+
+  // Takes over a newer map; an older or equal one changes nothing.
+  void adopt(ClusterMap map);
+  // The MDS confirmed `epoch` in answer to a request sent at `sentAt`. Counts only for the map that
+  // we hold.
+  void renew(MapEpoch epoch, TimePoint sentAt, Duration lease);
+  void setSelf(OsdId self) { self_ = self; }
+
+  [[nodiscard]] OsdId self() const { return self_; }
+  [[nodiscard]] MapEpoch epoch() const { return map_ ? map_->epoch : MapEpoch{}; }
+  [[nodiscard]] const std::shared_ptr<const ClusterMap>& map() const { return map_; }
+  [[nodiscard]] bool leased() const { return map_ && clock_.now() < leaseUntil_; }
+  [[nodiscard]] Duration leaseLeft() const;
+
+  // May we serve this now? kUnavailable without a lease; kStaleEpoch, with our epoch in the text,
+  // when the sender's map is old, or when we are not what `need` says. `target.epoch` newer than
+  // our map: the caller refreshes first (see epoch()).
+  [[nodiscard]] Result<Placement> check(const Target& target, Need need) const;
+  // kInvalid unless `chunk` lives in the target's group.
+  static Result<void> checkChunk(const Placement& at, const Target& target, ChunkId chunk);
+
+ private:
+  Clock& clock_;
+  OsdId self_;
+  std::shared_ptr<const ClusterMap> map_;
+  TimePoint leaseUntil_{};
+};
+
+}  // namespace cairn::osd

@@ -1,0 +1,38 @@
+// The metrics of the OSD service, so that their names stay out of its logic.
+#pragma once
+
+#include "common/metrics/metrics.h"
+
+namespace cairn::osd {
+
+struct Probe {
+  explicit Probe(MetricsRegistry& m)
+      : read(m.op("read")),
+        write(m.op("write")),
+        zero(m.op("zero")),
+        allocate(m.op("allocate")),
+        remove(m.op("remove")),
+        replicate(m.op("replicate")),
+        extents(m.op("extents")),
+        stat(m.op("stat")),
+        list(m.op("list")),
+        ping(m.op("ping")),
+        forward(m.op("forward")),
+        bytesRead(m.counter("osd_read_bytes", "Bytes of data that reads were answered with.")),
+        bytesWritten(m.counter("osd_written_bytes", "Bytes of data that clients wrote.")),
+        bytesReplicated(
+            m.counter("osd_replicated_bytes", "Bytes of data stored for other primaries.")),
+        refusedBusy(m.counter("osd_refused_busy", "Requests refused because a limit was reached.")),
+        refusedStale(m.counter("osd_refused_stale", "Requests refused for their map epoch.")),
+        refusedUncertain(m.counter("osd_refused_uncertain",
+                                   "Reads refused because a write there is not on all replicas.")),
+        repaired(m.counter("osd_settled_ranges", "Ranges sent again after a failed replication.")) {
+  }
+
+  OpMetrics &read, &write, &zero, &allocate, &remove, &replicate, &extents, &stat, &list, &ping;
+  OpMetrics& forward;  // one mutation sent to one replica
+  uint64_t &bytesRead, &bytesWritten, &bytesReplicated;
+  uint64_t &refusedBusy, &refusedStale, &refusedUncertain, &repaired;
+};
+
+}  // namespace cairn::osd

@@ -1,0 +1,110 @@
+// What an OSD answers: reads, writes and the rest of osd.capnp, for clients, other OSDs, the MDS
+// and tools.
+//
+// Every data request is served only under a lease on the cluster map, by the right OSD of the
+// group, for a sender whose map agrees with ours on that group (map_state.h). That is checked again
+// once the blocks are locked, because both may have changed while the request waited.
+//
+// A read locks its blocks shared, a mutation exclusive and until every replica has it (see
+// replicator.h): what a read returns is durable on every in-sync replica.
+//
+// Errors: kUnavailable and kBusyTryLater: try again; kStaleEpoch: fetch the map (the text says our
+// epoch); kStale: the chunk was removed; kCorrupt, kIo: of the stored data; kNoSpace; kInvalid: the
+// request makes no sense. One reactor thread.
+#pragma once
+
+#include <functional>
+#include <span>
+
+#include "common/base/env.h"
+#include "common/wire/rpc.h"
+#include "osd/service/chunk_table.h"
+#include "osd/service/map_state.h"
+#include "osd/service/mds_link.h"
+#include "osd/service/peers.h"
+#include "osd/service/probe.h"
+#include "osd/service/replicator.h"
+#include "osd/store.h"
+
+namespace cairn::osd {
+
+struct ServiceOptions {
+  Replicator::Options replicator;
+  // Of clients together; replication between OSDs is bounded by its connections, so that one OSD's
+  // clients cannot starve another's writes.
+  size_t maxOps = 4096;
+  size_t maxBytes = 256 * kMiB;
+};
+
+class Service final : public RpcHandler {
+ public:
+  // All outlive it. `onStoreError` is told when the store cannot be changed any more.
+  Service(Env& env, ServiceOptions options, Store& store, MapState& map, MapSource& source,
+          std::function<void(const Error&)> onStoreError);
+  ~Service() override;
+
+  // Settles debts to replicas in the background, until close().
+  void start();
+  // From here on everything is refused; waits a little for what runs, then cuts its replication
+  // off. The RpcServer is closed after it.
+  Task<void> close();
+
+  Identity identity() override;
+  Task<Result<OutMessage>> handle(const InMessage& request, RpcPeer& peer) override;
+
+  [[nodiscard]] const ChunkTable& chunks() const { return chunks_; }
+
+ private:
+  struct Admission;
+  struct Gauge {
+    std::string name, help;
+    std::function<double()> sample;
+  };
+  std::vector<Gauge> gauges();
+
+  // A request's frame of reference.
+  struct Context {
+    Target target;
+    TimePoint deadline;  // the sender waits no longer
+  };
+
+  Task<Result<OutMessage>> dispatch(const InMessage& request, RpcPeer& peer);
+  Task<Result<OutMessage>> read(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length);
+  Task<Result<OutMessage>> write(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length,
+                                 Buffer payload, Bytes crcs);
+  Task<Result<OutMessage>> zero(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length);
+  Task<Result<OutMessage>> allocate(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length);
+  Task<Result<OutMessage>> extents(Context ctx, ChunkId chunk, uint32_t offset);
+  Task<Result<OutMessage>> stat(Context ctx, ChunkId chunk);
+  Task<Result<OutMessage>> replicate(Context ctx, schema::Replicate::Reader request, Buffer payload,
+                                     const Identity& sender);
+  Task<Result<OutMessage>> remove(std::vector<ChunkId> chunks);
+  Result<OutMessage> list(ChunkId after, size_t limit);
+  Result<OutMessage> ping();
+
+  // Map and lease, refreshing the map when the sender's is newer.
+  Task<Result<Placement>> admit(const Context& ctx, Need need, ChunkId chunk);
+  // The same without waiting: to be asked once the lock is held.
+  Result<Placement> recheck(const Context& ctx, Need need, ChunkId chunk);
+  Task<Result<OutMessage>> mutateAll(Context ctx, Placement at, const ChunkTable::Ref& chunk,
+                                     std::vector<Mutation> pieces);
+  Result<Admission> take(size_t bytes);
+  OutMessage reply(const Target& target) const;
+
+  Env& env_;
+  const ServiceOptions options_;
+  Store& store_;
+  MapState& map_;
+  MapSource& source_;
+  Probe probe_;
+  ChunkTable chunks_;
+  Peers peers_;
+  Replicator replicator_;
+  bool closed_ = false;
+  size_t ops_ = 0, bytes_ = 0;  // of clients, in flight
+  size_t running_ = 0;          // everything in flight
+  Event quiet_;                 // closed and nothing runs
+  TaskScope scope_;
+};
+
+}  // namespace cairn::osd

@@ -1,0 +1,105 @@
+// The requests that change nothing.
+#include <algorithm>
+
+#include "common/crc/crc32c.h"
+#include "osd/service/request_checks.h"
+#include "osd/service/service.h"
+
+namespace cairn::osd {
+
+namespace {
+constexpr size_t kMaxExtents = 1024;
+constexpr size_t kMaxListed = 4096;
+}  // namespace
+
+Task<Result<OutMessage>> Service::read(Context ctx, ChunkId chunk, uint32_t offset,
+                                       uint32_t length) {
+  CO_TRY(checkRange(offset, length, true));
+  if (length > kMaxIoBytes) co_return fail(Errc::kInvalid, "a read of more than 4 MiB");
+  CO_TRY(co_await admit(ctx, Need::kPrimary, chunk));
+  auto entry = chunks_.use(chunk);
+  const BlockRange range = blocksOf(offset, length);
+  auto guard = co_await entry->lock.lock(range.from, range.to, false);
+  CO_TRY(recheck(ctx, Need::kPrimary, chunk));
+  if (ChunkTable::uncertain(*entry, range)) {
+    ++probe_.refusedUncertain;
+    co_return fail(Errc::kUnavailable, "a write here has not reached every replica of chunk " +
+                                           std::to_string(chunk.value) + " yet; try again");
+  }
+  auto data = co_await store_.read(chunk, offset, length);
+  CO_TRY(data);
+  OutMessage out = reply(ctx.target);
+  auto r = out.body<schema::OsdReply>().initRead();
+  r.setVersion(data->version.value);
+  r.setHole(data->hole);
+  if (!data->hole) {
+    Bytes crcs = crcBytes(data->crcs);
+    r.setCrcs(capnp::Data::Reader(crcs.data(), crcs.size()));
+    out.addPayload(std::move(data->data));
+  }
+  probe_.bytesRead += length;
+  co_return out;
+}
+
+Task<Result<OutMessage>> Service::extents(Context ctx, ChunkId chunk, uint32_t offset) {
+  CO_TRY(checkRange(offset, 1, false));
+  CO_TRY(co_await admit(ctx, Need::kPrimary, chunk));
+  auto entry = chunks_.use(chunk);
+  const BlockRange range{static_cast<uint32_t>(offset / kBlockSize), kBlocksPerChunk};
+  auto guard = co_await entry->lock.lock(range.from, range.to, false);
+  CO_TRY(recheck(ctx, Need::kPrimary, chunk));
+  auto found = store_.extents(chunk, offset, kMaxExtents);
+  CO_TRY(found);
+  OutMessage out = reply(ctx.target);
+  auto e = out.body<schema::OsdReply>().initExtents();
+  auto list = e.initData(static_cast<uint32_t>(found->size()));
+  for (uint32_t i = 0; i < found->size(); ++i) {
+    list[i].setOffset((*found)[i].first);
+    list[i].setLength((*found)[i].second);
+  }
+  const bool all = found->size() < kMaxExtents;
+  e.setEnd(all ? static_cast<uint32_t>(kChunkSize) : found->back().first + found->back().second);
+  co_return out;
+}
+
+Task<Result<OutMessage>> Service::stat(Context ctx, ChunkId chunk) {
+  CO_TRY(co_await admit(ctx, Need::kMember, chunk));
+  auto info = store_.stat(chunk);
+  CO_TRY(info);
+  OutMessage out = reply(ctx.target);
+  auto s = out.body<schema::OsdReply>().initStat();
+  s.setExists(info->has_value());
+  if (*info) {
+    s.setVersion((*info)->version.value);
+    s.setBlocks((*info)->blocks);
+  }
+  co_return out;
+}
+
+Result<OutMessage> Service::list(ChunkId after, size_t limit) {
+  limit = std::clamp<size_t>(limit, 1, kMaxListed);
+  auto found = store_.list(after, limit);
+  TRY(found);
+  OutMessage out;
+  auto l = out.body<schema::OsdReply>().initList();
+  auto chunks = l.initChunks(static_cast<uint32_t>(found->size()));
+  for (uint32_t i = 0; i < found->size(); ++i) {
+    const ListedChunk& c = (*found)[i];
+    chunks[i].setChunk(c.id.value);
+    chunks[i].setVersion(c.info.version.value);
+    chunks[i].setBlocks(c.info.blocks);
+  }
+  l.setMore(found->size() == limit);
+  return out;
+}
+
+// Says whether this OSD would serve.
+Result<OutMessage> Service::ping() {
+  if (!map_.leased())
+    return fail(Errc::kUnavailable, "osd." + std::to_string(map_.self().value) + ": has no lease");
+  OutMessage out;
+  out.body<schema::OsdReply>().setNone();
+  return out;
+}
+
+}  // namespace cairn::osd
