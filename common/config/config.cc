@@ -54,7 +54,7 @@ const Setting* findAnywhere(std::span<const Setting> table, std::string_view nam
 }
 
 std::string unknownKey(std::span<const Setting> table, std::string_view name) {
-  constexpr size_t kLongestName = 64;  // of what is compared: a file may hold anything
+  constexpr size_t kLongestName = 64;  // compared names: a file may hold anything
   std::string_view best;
   size_t bestDistance = SIZE_MAX;
   for (auto list : {table, mdsSettings(), osdSettings(), clientSettings()}) {

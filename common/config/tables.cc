@@ -17,88 +17,106 @@ constexpr int64_t kTi = 1024 * kGi;
 
 constexpr std::string_view kLogLevels = "debug|info|warning|error";
 
-// clang-format off
 constexpr Setting kMds[] = {
-    {"mds.data", "Directory of the namespace, the cluster map and the command log. One daemon at a time uses it.",
+    {"mds.data",
+     "Directory of the namespace, the cluster map and the command log. One daemon at a time uses "
+     "it.",
      Unit::kPath, ""},
-    {"mds.listen", "Address and port where clients and OSDs are served.",
-     Unit::kEndpoint, "0.0.0.0:7700"},
-    {"mds.advertise", "Address that others use to reach this server, where it differs from mds.listen. "
+    {"mds.listen", "Address and port where clients and OSDs are served.", Unit::kEndpoint,
+     "0.0.0.0:7700"},
+    {"mds.advertise",
+     "Address that others use to reach this server, where it differs from mds.listen. "
      "Unset: mds.listen, or the host's name when that is 0.0.0.0.",
      Unit::kEndpoint, ""},
     {"mds.metrics_listen", "Address and port of /metrics and /healthz. Empty: none.",
      Unit::kEndpoint, "127.0.0.1:7701"},
-    {"mds.log_level", "The least important messages that are logged.",
-     Unit::kChoice, "info", 0, 0, kLogLevels},
-    {"mds.replicas", "Copies kept of each chunk of the first pool, which is made with the cluster. Later changes "
+    {"mds.log_level", "The least important messages that are logged.", Unit::kChoice, "info", 0, 0,
+     kLogLevels},
+    {"mds.replicas",
+     "Copies kept of each chunk of the first pool, which is made with the cluster. Later changes "
      "of this setting change nothing.",
      Unit::kCount, "3", 1, 7},
-    {"mds.osd_lease", "For so long an OSD or a client may act on its map after asking for it. An OSD that has not "
+    {"mds.osd_lease",
+     "For so long an OSD or a client may act on its map after asking for it. An OSD that has not "
      "been heard for this long has stopped serving, and others may be promoted.",
      Unit::kDuration, "5s", 500 * kMs, kMinute},
     {"mds.osd_heartbeat", "How often OSDs renew their lease. Several must fit into mds.osd_lease.",
      Unit::kDuration, "1s", 50 * kMs, 20 * kSecond},
-    {"mds.session_timeout", "A client that has not been heard for this long is ended: its open files are released "
+    {"mds.session_timeout",
+     "A client that has not been heard for this long is ended: its open files are released "
      "and what it had not flushed is lost.",
      Unit::kDuration, "60s", 5 * kSecond, kHour},
-    {"mds.log_bytes", "Size of the command log, preallocated and recycled.",
-     Unit::kBytes, "256MiB", 16 * kMi, 64 * kGi},
-    {"mds.cache_bytes", "Memory for the blocks of the metadata store.",
-     Unit::kBytes, "256MiB", 8 * kMi, 1 * kTi},
+    {"mds.log_bytes", "Size of the command log, preallocated and recycled.", Unit::kBytes, "256MiB",
+     16 * kMi, 64 * kGi},
+    {"mds.cache_bytes", "Memory for the blocks of the metadata store.", Unit::kBytes, "256MiB",
+     8 * kMi, 1 * kTi},
     {"mds.gc_interval", "How often deleted chunks are handed to the OSDs to be freed.",
      Unit::kDuration, "1s", 10 * kMs, kHour},
 };
 
 constexpr Setting kOsd[] = {
-    {"osd.data", "Directory of the store: its metadata and, without osd.device, its data. One daemon at a time uses it.",
+    {"osd.data",
+     "Directory of the store: its metadata and, without osd.device, its data. One daemon at a time "
+     "uses it.",
      Unit::kPath, ""},
-    {"osd.device", "Raw block device that holds the data. All of it is used. Unset: a file in osd.data.",
+    {"osd.device",
+     "Raw block device that holds the data. All of it is used. Unset: a file in osd.data.",
      Unit::kPath, ""},
-    {"osd.size", "Size of the store's file when there is no osd.device. It is preallocated when the store is made.",
+    {"osd.size",
+     "Size of the store's file when there is no osd.device. It is preallocated when the store is "
+     "made.",
      Unit::kBytes, "16GiB", 64 * kMi, 1024 * kTi},
-    {"osd.listen", "Address and port where clients and other OSDs are served. Each OSD of a host needs its own port.",
+    {"osd.listen",
+     "Address and port where clients and other OSDs are served. Each OSD of a host needs its own "
+     "port.",
      Unit::kEndpoint, "0.0.0.0:7800"},
-    {"osd.advertise", "Address that others use to reach this OSD, where it differs from osd.listen. "
+    {"osd.advertise",
+     "Address that others use to reach this OSD, where it differs from osd.listen. "
      "Unset: osd.listen, or the host's name when that is 0.0.0.0.",
      Unit::kEndpoint, ""},
-    {"osd.mds", "Addresses of the metadata servers.",
-     Unit::kEndpoints, "127.0.0.1:7700"},
-    {"osd.metrics_listen", "Address and port of /metrics and /healthz. Each OSD of a host needs its own port. "
+    {"osd.mds", "Addresses of the metadata servers.", Unit::kEndpoints, "127.0.0.1:7700"},
+    {"osd.metrics_listen",
+     "Address and port of /metrics and /healthz. Each OSD of a host needs its own port. "
      "Empty: none.",
      Unit::kEndpoint, "127.0.0.1:7900"},
-    {"osd.log_level", "The least important messages that are logged.",
-     Unit::kChoice, "info", 0, 0, kLogLevels},
-    {"osd.class", "Kind of the device, which pools can ask for.",
-     Unit::kChoice, "ssd", 0, 0, "ssd|hdd"},
-    {"osd.host", "Name of the host as a failure domain. Unset: the host's own name.",
-     Unit::kText, ""},
-    {"osd.rack", "Name of the rack as a failure domain.",
-     Unit::kText, ""},
-    {"osd.wal_bytes", "Size of the write-ahead log for small writes, preallocated and recycled. Set when the store is made.",
+    {"osd.log_level", "The least important messages that are logged.", Unit::kChoice, "info", 0, 0,
+     kLogLevels},
+    {"osd.class", "Kind of the device, which pools can ask for.", Unit::kChoice, "ssd", 0, 0,
+     "ssd|hdd"},
+    {"osd.host", "Name of the host as a failure domain. Unset: the host's own name.", Unit::kText,
+     ""},
+    {"osd.rack", "Name of the rack as a failure domain.", Unit::kText, ""},
+    {"osd.wal_bytes",
+     "Size of the write-ahead log for small writes, preallocated and recycled. Set when the store "
+     "is made.",
      Unit::kBytes, "256MiB", 16 * kMi, 64 * kGi},
-    {"osd.cache_bytes", "Memory for the blocks of the store's metadata.",
-     Unit::kBytes, "256MiB", 8 * kMi, 1 * kTi},
-    {"osd.reserve", "Free space that user data may not take, so that deletes and metadata always find room.",
+    {"osd.cache_bytes", "Memory for the blocks of the store's metadata.", Unit::kBytes, "256MiB",
+     8 * kMi, 1 * kTi},
+    {"osd.reserve",
+     "Free space that user data may not take, so that deletes and metadata always find room.",
      Unit::kBytes, "64MiB", 4 * kMi, 1 * kTi},
 };
 
 constexpr Setting kClient[] = {
-    {"client.mds", "Addresses of the metadata servers.",
-     Unit::kEndpoints, "127.0.0.1:7700"},
-    {"client.cache_bytes", "Memory for file data that was read or written.",
-     Unit::kBytes, "256MiB", 16 * kMi, 1 * kTi},
-    {"client.write_buffer_bytes", "Unflushed data a mount may hold. Writers wait once it is reached.",
-     Unit::kBytes, "128MiB", 4 * kMi, 64 * kGi},
-    {"client.flush_age", "Written data is sent to the OSDs at the latest after this time, even without fsync or close.",
+    {"client.mds", "Addresses of the metadata servers.", Unit::kEndpoints, "127.0.0.1:7700"},
+    {"client.cache_bytes", "Memory for file data that was read or written.", Unit::kBytes, "256MiB",
+     16 * kMi, 1 * kTi},
+    {"client.write_buffer_bytes",
+     "Unflushed data a mount may hold. Writers wait once it is reached.", Unit::kBytes, "128MiB",
+     4 * kMi, 64 * kGi},
+    {"client.flush_age",
+     "Written data is sent to the OSDs at the latest after this time, even without fsync or close.",
      Unit::kDuration, "3s", 10 * kMs, 10 * kMinute},
-    {"client.readahead_bytes", "How far ahead of a sequential reader data is fetched. 0: not at all.",
-     Unit::kBytes, "16MiB", 0, 1 * kGi},
-    {"client.request_timeout", "How long one operation is tried again, while servers are away, before it fails with an error.",
+    {"client.readahead_bytes",
+     "How far ahead of a sequential reader data is fetched. 0: not at all.", Unit::kBytes, "16MiB",
+     0, 1 * kGi},
+    {"client.request_timeout",
+     "How long one operation is tried again, while servers are away, before it fails with an "
+     "error.",
      Unit::kDuration, "60s", 1 * kSecond, 24 * kHour},
-    {"client.log_level", "The least important messages that are logged.",
-     Unit::kChoice, "info", 0, 0, kLogLevels},
+    {"client.log_level", "The least important messages that are logged.", Unit::kChoice, "info", 0,
+     0, kLogLevels},
 };
-// clang-format on
 
 }  // namespace
 

@@ -16,7 +16,7 @@ struct UnitName {
 
 constexpr std::array kByteUnits = {
     UnitName{"B", 1},      UnitName{"KiB", kKiB},        UnitName{"MiB", kMiB},
-    UnitName{"GiB", kGiB}, UnitName{"TiB", 1024 * kGiB},
+    UnitName{"GiB", kGiB}, UnitName{"TiB", 1024 * kGiB}, UnitName{"PiB", 1024 * 1024 * kGiB},
 };
 constexpr std::array kTimeUnits = {
     UnitName{"ns", 1},
