@@ -24,6 +24,7 @@
 #include "common/base/env.h"
 #include "common/base/result.h"
 #include "common/config/config.h"
+#include "common/net/network.h"
 #include "common/reactor/sync.h"
 
 namespace CLI {
@@ -44,7 +45,8 @@ struct DaemonSpec {
 
 class Daemon {
  public:
-  Daemon(Env& env, const Config& config, const DaemonSpec& spec, int readyFd);
+  // All outlive it.
+  Daemon(Env& env, const Config& config, std::string section, int readyFd);
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
@@ -54,6 +56,13 @@ class Daemon {
   [[nodiscard]] Event& stopping() { return stopping_; }
   // Says once that the daemon serves at `endpoint` ("HOST:PORT").
   void ready(const std::string& endpoint);
+  // What /healthz says; unset or empty: ok. `health` is called until it is replaced.
+  void setHealth(std::function<Result<void>()> health) { health_ = std::move(health); }
+  [[nodiscard]] Result<void> health() const { return health_ ? health_() : Result<void>{}; }
+
+  // Where others reach this daemon, which listens on `port`: SECTION.advertise, or else the host of
+  // SECTION.listen, or, when that is every address, the host's name.
+  [[nodiscard]] Result<Endpoint> advertised(uint16_t port) const;
 
   [[nodiscard]] static std::string hostName();
   [[nodiscard]] static uint32_t pid();
@@ -61,7 +70,9 @@ class Daemon {
  private:
   Env& env_;
   const Config& config_;
+  const std::string section_;
   Event stopping_;
+  std::function<Result<void>()> health_;
   int readyFd_;
   bool ready_ = false;
 };
