@@ -16,7 +16,7 @@ struct OsdRequest {
     read @3 :Read;         # primary only
     write @4 :Write;       # primary only; the reply means durable on every in-sync replica
     zero @5 :Zero;         # primary only; durable likewise
-    remove @6 :Remove;     # from the MDS, to every member; idempotent
+    remove @6 :RemoveChunks;     # from the MDS, to every member; idempotent
     allocate @7 :Zero;     # primary only; reserves space: later writes there do not fail for lack of it
     extents @8 :Extents;   # primary only; where data is, for SEEK_DATA / SEEK_HOLE
     stat @9 :Stat;         # any member
@@ -46,7 +46,7 @@ struct Zero {
   length @2 :UInt32;       # up to the end of the chunk
 }
 
-struct Remove {
+struct RemoveChunks {
   chunks @0 :List(UInt64);
 }
 

@@ -1,0 +1,58 @@
+// What `status`, `df`, `osd ls` and `pool ls` show: the MDS's status reply as values and as the
+// JSON of the contract.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "common/cluster/cluster_map.h"
+#include "common/schema/mds.capnp.h"
+#include "tools/cairn/command.h"
+
+namespace cairn::tools {
+
+struct PgCounts {
+  uint64_t clean = 0, degraded = 0, recovering = 0, unavailable = 0;
+};
+
+struct PoolView {
+  PoolId id;
+  std::string name, redundancy, deviceClass;
+  uint64_t chunks = 0, bytes = 0;
+  size_t width = 0;
+  PgCounts pgs;
+};
+
+struct ClusterView {
+  struct Mds {
+    uint32_t id = 0, pid = 0;
+    std::string addr, role;
+  };
+  struct Client {
+    uint64_t id = 0;
+    std::string addr, mount, host;
+    uint32_t pid = 0, leases = 0;
+  };
+  ClusterMap map;
+  std::vector<Mds> mds;
+  std::vector<PoolView> pools;
+  std::vector<Client> clients;
+  std::vector<std::string> problems;
+  std::string health, mdsHost;
+  uint64_t inodes = 0, garbageChunks = 0;
+
+  // Groups are counted from the map: clean when every OSD of the list is up, unavailable when the
+  // list is empty or nobody of it is up.
+  static ClusterView read(schema::StatusReply::Reader reply);
+  [[nodiscard]] nlohmann::json json() const;
+};
+
+// Asks the target's MDS. `use` gets the view; its error is the command's.
+int withClusterView(const Target& target,
+                    const std::function<Result<void>(const ClusterView&)>& use);
+
+// Left-aligned columns, the first row being the heading.
+void printTable(const std::vector<std::vector<std::string>>& rows);
+
+}  // namespace cairn::tools

@@ -1,0 +1,316 @@
+// `cairn up` and `cairn down`: an embedded cluster from nothing to a healthy mount, and back to
+// files at rest.
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <iostream>
+#include <thread>
+
+#include "client/fuse/mount.h"
+#include "common/config/config.h"
+#include "tools/cairn/command.h"
+#include "tools/cairn/embedded.h"
+#include "tools/cairn/spawn.h"
+
+namespace cairn::tools {
+
+namespace {
+
+constexpr int kStartSec = 60;  // creating a store zeroes its log
+constexpr int kHealthySec = 60;
+constexpr int kStopSec = 60;
+constexpr uint64_t kMaxDefaultOsdBytes = 16 * kGiB;
+constexpr uint64_t kMinOsdBytes = 512 * kMiB;
+
+struct UpOptions {
+  std::string data, mount, osdSize;
+  unsigned osds = 0, replicas = 0, mds = 1;
+};
+
+void step(const std::string& text) {
+  std::cout << text << std::endl;
+}
+
+std::string absolute(const std::string& path) {
+  return std::filesystem::absolute(path).lexically_normal().string();
+}
+
+std::string trimSlash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+Result<uint64_t> defaultOsdBytes(const std::string& directory, unsigned osds) {
+  struct statvfs v{};
+  if (::statvfs(directory.c_str(), &v) != 0) return fail(errnoError(errno, directory));
+  uint64_t free = uint64_t{v.f_bavail} * v.f_frsize;
+  uint64_t each = roundDown(std::min(free / 2 / osds, kMaxDefaultOsdBytes), 64 * kMiB);
+  if (each < kMinOsdBytes)
+    return fail(Errc::kNoSpace, directory + ": " + formatBytes(free) + " free is too little for " +
+                                    std::to_string(osds) + " OSDs of at least " +
+                                    formatBytes(kMinOsdBytes) +
+                                    "; choose another directory with --data, or fewer --osds");
+  return each;
+}
+
+Result<void> addOsds(Embedded& e, unsigned wanted) {
+  while (e.osds.size() < wanted) {
+    auto port = freePort();
+    TRY(port);
+    bool taken = *port == e.mdsPort;
+    for (const auto& o : e.osds) taken = taken || o.port == *port;
+    if (taken) continue;
+    unsigned number = e.osds.empty() ? 1 : e.osds.back().number + 1;
+    e.osds.push_back({number, *port});
+  }
+  return {};
+}
+
+// The cluster that `options` ask for: the one in the directory, or a new one.
+Result<Embedded> planned(const UpOptions& o, const std::string& directory) {
+  if (o.mds != 1)
+    return fail(Errc::kNotSupported,
+                "--mds " + std::to_string(o.mds) +
+                    ": this release runs one metadata server; leave --mds out");
+  Embedded e = Embedded::make(directory);
+  if (Embedded::exists(directory)) {
+    auto loaded = Embedded::load(directory);
+    TRY(loaded);
+    e = std::move(*loaded);
+    if (o.replicas != 0 && o.replicas != e.replicas)
+      return fail(Errc::kInvalid, directory + ": this cluster keeps " + std::to_string(e.replicas) +
+                                      " copies, not " + std::to_string(o.replicas) +
+                                      "; leave --replicas out, or make a pool with that many: "
+                                      "cairn pool create NAME --replicas N");
+    if (o.osds != 0 && o.osds < e.osds.size())
+      return fail(Errc::kInvalid, directory + ": this cluster has " +
+                                      std::to_string(e.osds.size()) +
+                                      " OSDs; --osds can add to them, not take away");
+    TRY(addOsds(e, o.osds));
+  } else {
+    std::error_code ec;
+    if (std::filesystem::exists(directory, ec) && !std::filesystem::is_empty(directory, ec))
+      return fail(
+          Errc::kExists,
+          directory +
+              ": not empty and no cluster of ours; choose an empty or new directory with --data");
+    unsigned osds = o.osds == 0 ? 3 : o.osds;
+    e.replicas = o.replicas == 0 ? std::min(3u, osds) : o.replicas;
+    if (e.replicas > osds)
+      return fail(Errc::kInvalid, "--replicas " + std::to_string(e.replicas) +
+                                      " needs as many OSDs, and --osds is " + std::to_string(osds));
+    auto port = freePort();
+    TRY(port);
+    e.mdsPort = *port;
+    TRY(addOsds(e, osds));
+  }
+  if (!o.mount.empty()) e.mount = trimSlash(absolute(o.mount));
+  return e;
+}
+
+Result<void> makeDirectories(const Embedded& e) {
+  for (const char* sub : {"", "run", "log", "mds"}) {
+    std::error_code ec;
+    std::filesystem::create_directories(e.path(sub), ec);
+    if (ec) return fail(errnoError(ec.value(), e.path(sub)));
+  }
+  return {};
+}
+
+Result<void> startMds(const Embedded& e) {
+  DaemonProcess process(e, "mds");
+  if (process.running()) return {};
+  auto binary = siblingBinary("cairn-mds");
+  TRY(binary);
+  step("starting the metadata server on " + e.mdsEndpoint().text());
+  return process.start(
+      {*binary, "--set", "mds.data=" + e.path("mds"), "--set",
+       "mds.listen=" + e.mdsEndpoint().text(), "--set",
+       "mds.replicas=" + std::to_string(e.replicas), "--set", "mds.metrics_listen="},
+      kStartSec);
+}
+
+Result<void> startOsd(const Embedded& e, const EmbeddedOsd& o) {
+  std::string name = "osd" + std::to_string(o.number);
+  DaemonProcess process(e, name);
+  if (process.running()) return {};
+  auto binary = siblingBinary("cairn-osd");
+  TRY(binary);
+  Endpoint at{"127.0.0.1", o.port};
+  step("starting " + name + " on " + at.text());
+  return process.start(
+      {*binary, "--set", "osd.data=" + e.path(name), "--set", "osd.listen=" + at.text(), "--set",
+       "osd.mds=" + e.mdsEndpoint().text(), "--set", "osd.size=" + std::to_string(e.osdBytes),
+       "--set", "osd.metrics_listen="},
+      kStartSec);
+}
+
+Task<Result<void>> healthy(Env& env, Endpoint mds, unsigned osds) {
+  MdsConnection connection(env, {mds});
+  TimePoint deadline = env.reactor.now() + std::chrono::seconds(kHealthySec);
+  Result<void> outcome = fail(Errc::kTimeout);
+  while (true) {
+    auto reply = co_await connection.ask([](schema::MdsRequest::Builder b) { b.setStatus(); });
+    std::string problem;
+    if (reply) {
+      auto status = reply->body<schema::MdsReply>().getStatus();
+      unsigned up = 0;
+      for (auto o : status.getMap().getOsds()) up += o.getUp() ? 1 : 0;
+      if (std::string(status.getHealth().cStr()) == "ok" && up >= osds) {
+        outcome = {};
+        break;
+      }
+      for (auto p : status.getProblems())
+        problem += (problem.empty() ? "" : "; ") + std::string(p.cStr());
+      if (problem.empty())
+        problem = std::to_string(up) + " of " + std::to_string(osds) + " OSDs are up";
+    } else {
+      problem = reply.error().message;
+    }
+    if (env.reactor.now() > deadline) {
+      outcome = fail(Errc::kTimeout, "the cluster is not healthy after " +
+                                         std::to_string(kHealthySec) + " s: " + problem);
+      break;
+    }
+    co_await sleepFor(env.reactor, 50ms);  // between two looks at a daemon that is starting
+  }
+  co_await connection.close();
+  co_return outcome;
+}
+
+Result<void> up(const UpOptions& o) {
+  std::string directory = trimSlash(absolute(o.data.empty() ? defaultDataDirectory() : o.data));
+  auto plan = planned(o, directory);
+  TRY(plan);
+  Embedded e = std::move(*plan);
+  DaemonProcess mountProcess(e, "mount");
+  bool fresh = !Embedded::exists(directory);
+  if (!e.mount.empty() && !mountProcess.running()) {
+    std::error_code ec;
+    std::filesystem::create_directories(e.mount, ec);  // what is wrong with it, the check says
+    TRY(client::checkMountPoint(e.mount));
+  }
+  bool existed = ::access(directory.c_str(), F_OK) == 0;
+  TRY(makeDirectories(e));
+  if (fresh) {
+    auto size = o.osdSize.empty() ? defaultOsdBytes(directory, static_cast<unsigned>(e.osds.size()))
+                                  : parseBytes(o.osdSize);
+    if (!size) {
+      std::error_code ec;
+      if (!existed) std::filesystem::remove_all(directory, ec);
+      return fail(size.error());
+    }
+    e.osdBytes = *size;
+  }
+  TRY(e.save());
+  TRY(startMds(e));
+  for (const auto& osd : e.osds) TRY(startOsd(e, osd));
+  Result<void> health;
+  int code = runInWorld([&](Env& env, UringReactor&) {
+    return healthy(env, e.mdsEndpoint(), static_cast<unsigned>(e.osds.size()));
+  });
+  if (code != 0) return fail(Errc::kCanceled);  // printed already
+  if (!e.mount.empty() && !mountProcess.running()) {
+    step("mounting at " + e.mount);
+    TRY(mountProcess.start({ownPath(), "mount", "--foreground", e.mdsEndpoint().text(), e.mount},
+                           kStartSec));
+  }
+  step(e.mount.empty() ? "The cluster is healthy."
+                       : "The cluster is healthy and mounted at " + e.mount + ".");
+  return {};
+}
+
+Result<void> unmountAt(const std::string& mount, const DaemonProcess& process) {
+  if (!process.running()) return {};
+  step("unmounting " + mount);
+  if (::umount2(mount.c_str(), 0) != 0) {
+    if (errno == EBUSY)
+      return fail(Errc::kBusy, mount + ": in use; close what uses it (fuser -vm " + mount +
+                                   "), then run this again");
+    if (errno == EPERM) {
+      if (runAndWait({"fusermount3", "-u", "--", mount}) != 0)
+        return fail(
+            Errc::kBusy,
+            mount + ": fusermount3 could not unmount it; close what uses it, then run this again");
+    } else if (errno != EINVAL && errno != ENOENT) {  // those: not mounted (any more)
+      return fail(errnoError(errno, mount));
+    }
+  }
+  auto ended = process.awaitEnd(kStopSec);
+  if (!ended && ended.error().code == Errc::kTimeout) return process.stop(SIGTERM, kStopSec);
+  return ended;
+}
+
+Result<void> down(const std::string& data) {
+  std::string directory = trimSlash(absolute(data.empty() ? defaultDataDirectory() : data));
+  auto loaded = Embedded::load(directory);
+  TRY(loaded);
+  const Embedded& e = *loaded;
+  TRY(unmountAt(e.mount, DaemonProcess(e, "mount")));
+  for (const auto& o : e.osds) {
+    DaemonProcess process(e, "osd" + std::to_string(o.number));
+    if (process.running()) step("stopping osd" + std::to_string(o.number));
+    TRY(process.stop(SIGTERM, kStopSec));
+  }
+  DaemonProcess mds(e, "mds");
+  if (mds.running()) step("stopping the metadata server");
+  TRY(mds.stop(SIGTERM, kStopSec));
+  step("The cluster is down; its data stays in " + directory + ".");
+  return {};
+}
+
+int reported(const Result<void>& result) {
+  if (result) return 0;
+  if (result.error().code != Errc::kCanceled) printError(result.error());
+  return 1;
+}
+
+}  // namespace
+
+void addUpCommand(CLI::App& app, int& exitCode) {
+  auto o = std::make_shared<UpOptions>();
+  auto* c = app.add_subcommand(
+      "up", "Create or restart an embedded cluster; returns when it is mounted and healthy");
+  c->add_option("--data", o->data,
+                "Where its daemons keep everything (default: ~/.local/share/cairn)")
+      ->type_name("DIR");
+  c->add_option("--mount", o->mount,
+                "Where to mount it (default: where it was mounted before, or not at all)")
+      ->type_name("DIR");
+  c->add_option(
+       "--osds", o->osds,
+       "Object storage daemons of a new cluster (default: 3); more than there are adds some")
+      ->check(CLI::Range(1, 9999))
+      ->type_name("N");
+  c->add_option("--replicas", o->replicas,
+                "Copies of every chunk of a new cluster (default: 3, at most the OSDs)")
+      ->check(CLI::Range(1, 7))
+      ->type_name("N");
+  c->add_option("--mds", o->mds, "Metadata servers (default: 1)")
+      ->check(CLI::Range(1, 9))
+      ->type_name("N");
+  c->add_option("--osd-size", o->osdSize,
+                "Disk space for each OSD of a new cluster (default: up to 16GiB, at most half of "
+                "what is free)")
+      ->type_name("SIZE");
+  c->callback([o, &exitCode] { exitCode = reported(up(*o)); });
+}
+
+void addDownCommand(CLI::App& app, int& exitCode) {
+  auto data = std::make_shared<std::string>();
+  auto* c =
+      app.add_subcommand("down", "Flush, unmount and stop an embedded cluster; the data stays");
+  c->add_option("--data", *data,
+                "Where its daemons keep everything (default: ~/.local/share/cairn)")
+      ->type_name("DIR");
+  c->callback([data, &exitCode] { exitCode = reported(down(*data)); });
+}
+
+}  // namespace cairn::tools
