@@ -16,6 +16,7 @@
 //   - A (session, seq) is executed at most once while the session does not acknowledge it.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -31,18 +32,30 @@
 
 namespace cairn::mds {
 
+// Chunks of a file that a large truncation left behind, to be freed in steps: those at or after
+// index `from` whose id is below `below` (ids grow, so that what was allocated since is spared).
+struct Condemned {
+  uint32_t from = 0;
+  uint64_t below = 0;
+  bool operator==(const Condemned&) const = default;
+};
+
 struct Inode {
   InodeId ino;
   uint32_t generation = 0, mode = 0, nlink = 0, uid = 0, gid = 0;
   uint64_t rdev = 0, size = 0;
   int64_t atimeNs = 0, mtimeNs = 0, ctimeNs = 0, btimeNs = 0;
   PoolId pool;
-  uint32_t chunkCount = 0;
+  uint32_t chunkCount = 0;  // records in the chunk map, condemned ones included
   bool tailUnclean = false;
   InodeId parent;  // directories
   uint64_t changeVersion = 0, dataVersion = 0;
   std::string target;  // symlinks
+  uint32_t xattrCount = 0, xattrListBytes = 0;
+  std::vector<Condemned> condemned;  // regular files; both fields ascend
 
+  // Whether a chunk of this file is only waiting to be freed: nobody is shown it.
+  [[nodiscard]] bool condemns(uint32_t index, ChunkId id) const;
   [[nodiscard]] bool isDirectory() const;
   [[nodiscard]] bool isRegular() const;
   [[nodiscard]] bool isSymlink() const;
@@ -74,6 +87,8 @@ struct SessionInfo {
   uint32_t pid = 0;
 };
 
+// An inode with work left to do: unlinked, or (nlink > 0, no holders) truncated by more chunks than
+// one command frees. Either way `purge` does it once nobody holds it.
 struct Orphan {
   InodeId ino;
   std::vector<SessionId> holders;  // empty: purge it
@@ -89,6 +104,14 @@ struct Applied {
 
 struct Counts {
   uint64_t inodes = 0, chunks = 0, garbage = 0;
+  bool operator==(const Counts&) const = default;
+};
+
+struct StateOptions {
+  size_t cacheBytes = 64u << 20;  // of inodes and dentries, in front of the database
+  // Position of a name in its directory; tests give a poor one so that names collide. Fixed for the
+  // database's life. nullptr: nameCookie (mds/state/keys.h).
+  uint64_t (*cookieOf)(std::string_view name) = nullptr;
 };
 
 class StateMachine {
@@ -97,18 +120,23 @@ class StateMachine {
   // Opens or makes the database at `path`. A newer format gives kVersion, damage kCorrupt.
   static Result<std::unique_ptr<StateMachine>> open(Env& env, const std::string& path,
                                                     size_t cacheBytes);
+  // The same on a database that is open already.
+  static Result<std::unique_ptr<StateMachine>> open(std::unique_ptr<Kv> kv,
+                                                    StateOptions options = {});
 
   [[nodiscard]] virtual LogIndex applied() const = 0;
   // Applies commands `first`, `first`+1, … as one atomic batch, in order, each seeing the effects
   // of those before it. Commands at or below applied() are skipped (their Applied is empty). An
-  // error here is the database's (kIo, kCorrupt): the daemon stops.
+  // error here is the database's (kIo, kCorrupt) or a gap in the log (kCorrupt): the daemon stops,
+  // and every later call fails. What it did is not durable before sync(): the log replays it.
   virtual Result<std::vector<Applied>> apply(LogIndex first,
                                              std::span<const schema::Command::Reader> commands) = 0;
   // What was applied is durable in the database when it completes; the log up to applied() (as of
   // the call) may be trimmed.
   virtual Task<Result<void>> sync() = 0;
 
-  // Queries, of the state after the last apply().
+  // Queries, of the state after the last apply(). An inode that is gone is kStale; an absent name
+  // or a removed directory kNotFound; kIo and kCorrupt are the database's.
   virtual Result<Inode> inode(InodeId ino) = 0;
   virtual Result<Inode> lookup(InodeId parent, std::string_view name) = 0;  // "." and ".." too
   // Entries after `cookie` (0 = first, "." and ".." included, cookies 1 and 2), at most `limit`
@@ -117,6 +145,7 @@ class StateMachine {
   virtual Result<std::string> getxattr(InodeId ino, std::string_view name) = 0;
   virtual Result<std::vector<std::string>> listxattr(InodeId ino) = 0;
   virtual Result<std::vector<Chunk>> chunks(InodeId ino, uint32_t first, uint32_t count) = 0;
+  // In order of id, those above `after`. Ids grow and are not reused.
   virtual Result<std::vector<Garbage>> garbage(uint64_t after, size_t limit) = 0;
   virtual Result<std::vector<Orphan>> orphans(InodeId after, size_t limit) = 0;
   virtual std::vector<SessionInfo> sessions() = 0;

@@ -1,0 +1,20 @@
+// The OSDs have given these chunks' space back. Positions that are not in the queue are ignored: a
+// new leader may repeat what its predecessor had said.
+#include "mds/ops/ops.h"
+#include "mds/state/keys.h"
+
+namespace cairn::mds::ops {
+
+Result<void> garbageDone(OpContext& ctx, capnp::List<uint64_t>::Reader args) {
+  for (uint64_t seq : args) {
+    auto key = keys::garbage(seq);
+    auto record = ctx.state().txn.get(key);
+    TRY(record);
+    if (!*record) continue;
+    ctx.state().txn.del(std::move(key));
+    --ctx.counters().counts.garbage;
+  }
+  return {};
+}
+
+}  // namespace cairn::mds::ops

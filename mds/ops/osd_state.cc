@@ -1,0 +1,25 @@
+// Up and down, in and out: one epoch for all that changed, none if nothing did.
+//
+// Errors: kNotFound (no such OSD).
+#include "mds/ops/groups.h"
+#include "mds/ops/ops.h"
+
+namespace cairn::mds::ops {
+
+Result<void> osdState(OpContext& ctx, capnp::List<schema::OsdState>::Reader args) {
+  ClusterState& cluster = ctx.changeCluster();
+  bool changed = false;
+  for (auto state : args) {
+    auto it = cluster.map.osds.find(OsdId(state.getId()));
+    if (it == cluster.map.osds.end())
+      return fail(Errc::kNotFound, "there is no OSD " + std::to_string(state.getId()));
+    OsdEntry& osd = it->second;
+    changed |= osd.up != state.getUp() || osd.in != state.getIn();
+    osd.up = state.getUp();
+    osd.in = state.getIn();
+  }
+  if (changed) newEpoch(cluster);
+  return {};
+}
+
+}  // namespace cairn::mds::ops

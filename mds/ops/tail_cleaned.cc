@@ -1,0 +1,21 @@
+// A client has zeroed what lay beyond the end of the file in its last chunk. It counts only if the
+// file still ends there: another truncation would have left another tail.
+//
+// Errors: kStale, kIsDirectory, kInvalid (not a file).
+#include "mds/ops/ops.h"
+
+namespace cairn::mds::ops {
+
+Result<void> tailCleaned(OpContext& ctx, schema::TailCleaned::Reader args) {
+  auto found = ctx.regularFile(InodeId(args.getIno()));
+  TRY(found);
+  Inode& file = **found;
+  if (file.tailUnclean && file.size == args.getSize()) {
+    file.tailUnclean = false;
+    ctx.touch(file);  // no data that anybody may read has changed: times stay
+  }
+  ctx.replyAttr(file);
+  return {};
+}
+
+}  // namespace cairn::mds::ops
