@@ -1,0 +1,298 @@
+#include "mds/server/admission.h"
+
+#include <string>
+
+#include "common/base/units.h"
+#include "common/net/network.h"
+
+namespace cairn::mds {
+namespace {
+
+using schema::MdsRequest;
+using schema::Mutation;
+using Role = schema::Hello::Role;
+
+Result<void> checkName(capnp::Data::Reader name) {
+  if (name.size() > kMaxNameBytes)
+    return fail(Errc::kNameTooLong, "a name has at most " + std::to_string(kMaxNameBytes) +
+                                        " bytes, this one " + std::to_string(name.size()));
+  if (name.size() == 0) return fail(Errc::kInvalid, "a name is empty");
+  for (uint8_t c : name)
+    if (c == 0 || c == '/') return fail(Errc::kInvalid, "a name holds a slash or a zero byte");
+  return {};
+}
+
+Result<void> checkLabel(std::string_view what, capnp::Text::Reader text,
+                        size_t limit = kMaxLabelBytes) {
+  if (text.size() > limit)
+    return fail(Errc::kInvalid,
+                std::string(what) + " has more than " + std::to_string(limit) + " bytes");
+  for (char c : text)
+    if (static_cast<unsigned char>(c) < ' ')
+      return fail(Errc::kInvalid, std::string(what) + " holds a control character");
+  return {};
+}
+
+Result<void> checkXattrName(schema::XattrName::Reader x) {
+  if (x.getName().size() == 0 || x.getName().size() > kMaxNameBytes)
+    return fail(Errc::kInvalid, "the name of an extended attribute has 1 to 255 bytes");
+  for (uint8_t c : x.getName())
+    if (c == 0) return fail(Errc::kInvalid, "an attribute's name holds a zero byte");
+  return {};
+}
+
+Result<void> checkChunks(schema::Chunks::Reader c) {
+  if (c.getCount() > kMaxChunksAsked)
+    return fail(Errc::kInvalid,
+                "at most " + std::to_string(kMaxChunksAsked) + " chunks are asked for at once");
+  if (uint64_t{c.getFirst()} + c.getCount() > kMaxFileSize / kChunkSize)
+    return fail(Errc::kTooBig, "files end at 2^50 bytes");
+  return {};
+}
+
+Result<void> onlyLeader() {
+  return fail(Errc::kPermission, "only the leading metadata server decides this");
+}
+
+Result<void> only(Role role, Role needed, std::string_view who) {
+  if (role == needed) return {};
+  return fail(Errc::kPermission, "only " + std::string(who) + " may ask for this");
+}
+
+Result<void> checkMake(schema::Make::Reader m) {
+  TRY(checkName(m.getName()));
+  if (m.getTarget().size() > kMaxSymlinkBytes)
+    return fail(Errc::kNameTooLong, "a symbolic link's target has at most " +
+                                        std::to_string(kMaxSymlinkBytes) + " bytes");
+  return {};
+}
+
+Result<void> checkRegister(schema::OsdRegister::Reader r) {
+  (void)r.getUuid().getHi();
+  TRY(checkLabel("an OSD's address", r.getAddr()));
+  TRY(checkLabel("an OSD's host", r.getHost(), 255));
+  TRY(checkLabel("an OSD's rack", r.getRack(), 255));
+  auto addr = parseEndpoint(std::string_view(r.getAddr().begin(), r.getAddr().size()));
+  if (!addr) return fail(Errc::kInvalid, "an OSD's address: " + addr.error().message);
+  if (static_cast<uint16_t>(r.getDeviceClass()) > 1)
+    return fail(Errc::kInvalid, "unknown device class");
+  return {};
+}
+
+Result<void> checkPool(schema::PoolCreate::Reader p) {
+  TRY(checkLabel("a pool's name", p.getName(), kMaxPoolNameBytes));
+  if (p.getName().size() == 0) return fail(Errc::kInvalid, "a pool needs a name");
+  if (static_cast<uint16_t>(p.getDeviceClass()) > 1)
+    return fail(Errc::kInvalid, "unknown device class");
+  if (static_cast<uint16_t>(p.getFailureDomain()) > 2)
+    return fail(Errc::kInvalid, "unknown failure domain");
+  return {};
+}
+
+// Every pointer of the mutation is followed here: a text or list that is none throws now, not while
+// the command is applied.
+Result<void> admitMutation(MdsRequest::Reader request, Role role) {
+  auto m = request.getMutate();
+  if (m.totalSize().wordCount * sizeof(capnp::word) > kMaxCommandBytes)
+    return fail(Errc::kTooBig, "a change has at most 1 MiB");
+  bool needsSession = true;
+  switch (m.which()) {
+    case Mutation::MAKE:
+      TRY(checkMake(m.getMake()));
+      break;
+    case Mutation::LINK:
+      TRY(checkName(m.getLink().getName()));
+      break;
+    case Mutation::REMOVE:
+      TRY(checkName(m.getRemove().getName()));
+      break;
+    case Mutation::RENAME:
+      TRY(checkName(m.getRename().getName()));
+      TRY(checkName(m.getRename().getNewName()));
+      break;
+    case Mutation::SETATTR:
+      (void)m.getSetattr().getIno();
+      break;
+    case Mutation::SETXATTR:
+      if (m.getSetxattr().getName().size() == 0 || m.getSetxattr().getName().size() > kMaxNameBytes)
+        return fail(Errc::kInvalid, "the name of an extended attribute has 1 to 255 bytes");
+      for (uint8_t c : m.getSetxattr().getName())
+        if (c == 0) return fail(Errc::kInvalid, "an attribute's name holds a zero byte");
+      if (m.getSetxattr().getValue().size() > kMaxXattrBytes)
+        return fail(Errc::kTooBig, "the value of an extended attribute has at most 64 KiB");
+      break;
+    case Mutation::REMOVEXATTR:
+      TRY(checkXattrName(m.getRemovexattr()));
+      break;
+    case Mutation::ALLOC_CHUNKS:
+      TRY(checkChunks(m.getAllocChunks()));
+      break;
+    case Mutation::REMOVE_CHUNKS:
+      TRY(checkChunks(m.getRemoveChunks()));
+      break;
+    case Mutation::COMMIT_WRITE:
+      (void)m.getCommitWrite().getIno();
+      break;
+    case Mutation::TAIL_CLEANED:
+      (void)m.getTailCleaned().getIno();
+      break;
+    case Mutation::SET_LAYOUT:
+      TRY(checkLabel("a pool's name", m.getSetLayout().getPool(), kMaxPoolNameBytes));
+      needsSession = false;
+      break;
+    case Mutation::SESSION_OPEN:
+      TRY(only(role, Role::CLIENT, "clients"));
+      TRY(checkLabel("a client's address", m.getSessionOpen().getAddr()));
+      if (m.getSessionOpen().getMount().size() > kMaxPathBytes)
+        return fail(Errc::kInvalid, "a mount point has more than 4096 bytes");
+      TRY(checkLabel("a client's host", m.getSessionOpen().getHost()));
+      needsSession = false;
+      break;
+    case Mutation::OSD_REGISTER:
+      TRY(only(role, Role::OSD, "OSDs"));
+      TRY(checkRegister(m.getOsdRegister()));
+      needsSession = false;
+      break;
+    case Mutation::OSD_STATE:
+      TRY(only(role, Role::ADMIN, "administrators"));
+      if (m.getOsdState().size() > 4096) return fail(Errc::kTooBig, "at most 4096 OSDs at once");
+      needsSession = false;
+      break;
+    case Mutation::POOL_CREATE:
+      TRY(only(role, Role::ADMIN, "administrators"));
+      TRY(checkPool(m.getPoolCreate()));
+      needsSession = false;
+      break;
+    case Mutation::SESSION_END:
+    case Mutation::RELEASE_ORPHAN:
+    case Mutation::PURGE:
+    case Mutation::GARBAGE_DONE:
+    case Mutation::BOOTSTRAP:
+      return onlyLeader();
+    default:
+      return fail(Errc::kNotSupported, "this metadata server does not know that change");
+  }
+  if (needsSession && request.getSession() == 0)
+    return fail(Errc::kInvalid, "this change needs a session");
+  if (request.getSeq() != 0 && request.getSession() == 0)
+    return fail(Errc::kInvalid, "a numbered change needs a session");
+  if (request.getAckedBelow() > request.getSeq() && request.getSeq() != 0)
+    return fail(Errc::kInvalid, "a change is numbered below what was acknowledged");
+  return {};
+}
+
+std::string_view mutationName(Mutation::Which which) {
+  switch (which) {
+    case Mutation::MAKE:
+      return "make";
+    case Mutation::LINK:
+      return "link";
+    case Mutation::REMOVE:
+      return "remove";
+    case Mutation::RENAME:
+      return "rename";
+    case Mutation::SETATTR:
+      return "setattr";
+    case Mutation::SETXATTR:
+      return "setxattr";
+    case Mutation::REMOVEXATTR:
+      return "removexattr";
+    case Mutation::ALLOC_CHUNKS:
+      return "alloc_chunks";
+    case Mutation::REMOVE_CHUNKS:
+      return "remove_chunks";
+    case Mutation::COMMIT_WRITE:
+      return "commit_write";
+    case Mutation::TAIL_CLEANED:
+      return "tail_cleaned";
+    case Mutation::SET_LAYOUT:
+      return "set_layout";
+    case Mutation::SESSION_OPEN:
+      return "session_open";
+    case Mutation::OSD_REGISTER:
+      return "osd_register";
+    case Mutation::OSD_STATE:
+      return "osd_state";
+    case Mutation::POOL_CREATE:
+      return "pool_create";
+    default:
+      return "other";
+  }
+}
+
+}  // namespace
+
+Result<void> admit(MdsRequest::Reader request, Role role) {
+  switch (request.which()) {
+    case MdsRequest::MUTATE:
+      return admitMutation(request, role);
+    case MdsRequest::LOOKUP:
+      if (request.getLookup().getName().size() > kMaxNameBytes)
+        return fail(Errc::kNameTooLong, "a name has at most 255 bytes");
+      return {};
+    case MdsRequest::GETXATTR:
+      return checkXattrName(request.getGetxattr());
+    case MdsRequest::CHUNKS:
+      return checkChunks(request.getChunks());
+    case MdsRequest::RESOLVE:
+      if (request.getResolve().size() > kMaxPathBytes)
+        return fail(Errc::kNameTooLong, "a path has at most 4096 bytes");
+      return {};
+    case MdsRequest::OPEN:
+    case MdsRequest::RELEASE:
+    case MdsRequest::RECLAIM:
+    case MdsRequest::KEEPALIVE:
+    case MdsRequest::SESSION_CLOSE:
+      if (request.getSession() == 0) return fail(Errc::kInvalid, "this request needs a session");
+      return {};
+    case MdsRequest::HEARTBEAT:
+      return only(role, Role::OSD, "OSDs");
+    default:
+      return {};
+  }
+}
+
+std::string_view operationName(MdsRequest::Reader request) {
+  switch (request.which()) {
+    case MdsRequest::MUTATE:
+      return mutationName(request.getMutate().which());
+    case MdsRequest::LOOKUP:
+      return "lookup";
+    case MdsRequest::GETATTR:
+      return "getattr";
+    case MdsRequest::READDIR:
+      return "readdir";
+    case MdsRequest::READLINK:
+      return "readlink";
+    case MdsRequest::GETXATTR:
+      return "getxattr";
+    case MdsRequest::LISTXATTR:
+      return "listxattr";
+    case MdsRequest::OPEN:
+      return "open";
+    case MdsRequest::RELEASE:
+      return "release";
+    case MdsRequest::CHUNKS:
+      return "chunks";
+    case MdsRequest::STATFS:
+      return "statfs";
+    case MdsRequest::MAP:
+      return "map";
+    case MdsRequest::KEEPALIVE:
+      return "keepalive";
+    case MdsRequest::HEARTBEAT:
+      return "heartbeat";
+    case MdsRequest::STATUS:
+      return "status";
+    case MdsRequest::RESOLVE:
+      return "resolve";
+    case MdsRequest::SESSION_CLOSE:
+      return "session_close";
+    case MdsRequest::RECLAIM:
+      return "reclaim";
+    default:
+      return "other";
+  }
+}
+
+}  // namespace cairn::mds

@@ -1,0 +1,234 @@
+#include "mds/server/server.h"
+
+#include <algorithm>
+
+#include "common/logging/log.h"
+#include "mds/server/admission.h"
+#include "mds/server/status.h"
+
+namespace cairn::mds {
+
+Server::Server(Env& env, StateMachine& state, ServerOptions options)
+    : env_(env),
+      state_(state),
+      options_(std::move(options)),
+      proposer_(
+          env, state, [this](schema::Command::Reader c, const Applied& r) { applied(c, r); },
+          [this] { afterGroup(); }),
+      queries_(state),
+      sessions_(options_.sessionTimeout),
+      names_(env.reactor),
+      removals_(env.reactor),
+      osds_(env, state, proposer_, options_.osdLease),
+      garbage_(env, state, proposer_, options_.gcInterval),
+      orphans_(env, state, proposer_, sessions_),
+      stopped_(env.reactor),
+      scope_(env.reactor) {
+  proposer_.onFatal = [this](const Error& error) {
+    env_.log.error("nothing can be changed any more", {{"reason", error.text()}});
+    if (options_.onFatal) options_.onFatal(error);
+  };
+}
+
+Server::~Server() = default;  // scope_ asserts that close() drained it
+
+Task<Result<void>> Server::start(CommandLog& log) {
+  log_ = &log;
+  proposer_.attach(log);
+  checkpointer_ = std::make_unique<Checkpointer>(env_, state_, log);
+  const Uuid found = state_.map().cluster;
+  if (found && found != options_.cluster)
+    co_return fail(Errc::kWrongCluster, "the metadata belongs to cluster " + found.text() +
+                                            ", the directory to " + options_.cluster.text());
+  if (!found) {
+    Draft draft;
+    auto b = draft.mutation().initBootstrap();
+    b.initCluster().setHi(options_.cluster.hi);
+    b.getCluster().setLo(options_.cluster.lo);
+    b.setReplicas(options_.replicas);
+    auto made = co_await proposer_.propose(std::move(draft));
+    CO_TRY(made);
+    env_.log.info("new cluster", {{"cluster", options_.cluster.text()}});
+  }
+  const TimePoint now = env_.reactor.now();
+  for (const SessionInfo& s : state_.sessions()) sessions_.addKnown(s.id, now);
+  osds_.start();
+  serving_ = true;
+  afterGroup();
+  orphans_.kick();
+  addGauges();
+  scope_.spawn(tick());
+  scope_.spawn(garbage_.run());
+  scope_.spawn(orphans_.run());
+  scope_.spawn(checkpoints());
+  co_return Result<void>{};
+}
+
+Task<void> Server::close() {
+  stopped_.set();
+  orphans_.stop();
+  if (checkpointer_) checkpointer_->stop();
+  co_await garbage_.stop();
+  co_await scope_.join();
+  // Spares the next start the replay; the log has it all anyway.
+  if (checkpointer_ && serving_) (void)co_await checkpointer_->checkpoint();
+}
+
+Identity Server::identity() {
+  return {schema::Hello::Role::MDS, state_.map().cluster, options_.id};
+}
+
+Task<Result<void>> Server::onHello(const Identity& peer) {
+  if (peer.role == schema::Hello::Role::CLIENT && peer.peer != 0)
+    co_return sessions_.touch(SessionId{peer.peer}, env_.reactor.now());
+  co_return Result<void>{};
+}
+
+void Server::onConnected(RpcPeer& peer) {
+  const Identity& who = peer.identity();
+  const bool client = who.role == schema::Hello::Role::CLIENT;
+  peers_[&peer] = {client ? SessionId{who.peer} : SessionId{}};
+}
+
+void Server::onDisconnected(RpcPeer& peer) {
+  peers_.erase(&peer);
+}
+
+Task<Result<OutMessage>> Server::handle(const InMessage& request, RpcPeer& peer) {
+  auto body = request.body<schema::MdsRequest>();
+  OpTimer timer(metricsOf(body), env_.reactor.clock());
+  auto answer = co_await dispatch(body, peer);
+  timer.done(answer);
+  co_return answer;
+}
+
+OpMetrics& Server::metricsOf(schema::MdsRequest::Reader request) {
+  OpMetrics*& op = metrics_[operationName(request)];
+  if (op == nullptr) op = &env_.metrics.op(std::string(operationName(request)));
+  return *op;
+}
+
+// Called for every command, in the order of the log.
+void Server::applied(schema::Command::Reader command, const Applied& result) {
+  if (!serving_) return;  // what is replayed is taken from the state afterwards
+  auto mutation = command.getMutation();
+  using Kind = schema::Mutation::Which;
+  switch (mutation.which()) {
+    case Kind::REMOVE:
+    case Kind::RENAME:
+    case Kind::SETATTR:
+    case Kind::REMOVE_CHUNKS:
+    case Kind::RELEASE_ORPHAN:
+      orphans_.kick();
+      break;
+    case Kind::MAKE:
+      // Known as open before anything later in the log can remove it.
+      if (mutation.getMake().getOpen() && result.code == Errc::kOk) {
+        FlatReader reply(
+            {reinterpret_cast<const uint8_t*>(result.reply.data()), result.reply.size()});
+        const SessionId session{command.getSession()};
+        const InodeId ino{reply.root<schema::MdsReply>().getEntry().getAttr().getIno()};
+        if (sessions_.alive(session)) (void)sessions_.open(session, ino);
+      }
+      break;
+    case Kind::SESSION_OPEN:
+      if (result.code == Errc::kOk) {
+        FlatReader reply(
+            {reinterpret_cast<const uint8_t*>(result.reply.data()), result.reply.size()});
+        sessions_.addNew(SessionId{reply.root<schema::MdsReply>().getId()}, env_.reactor.now());
+      }
+      break;
+    case Kind::SESSION_END: {
+      const SessionId session{mutation.getSessionEnd().getSession()};
+      sessions_.remove(session);
+      orphans_.kick();
+      // One that closes itself waits for the answer on its connection.
+      if (mutation.getSessionEnd().getExpired())
+        for (auto& [peer, info] : peers_)
+          if (info.session == session) peer->disconnect();
+      break;
+    }
+    default:
+      break;
+  }
+}
+
+void Server::afterGroup() {
+  if (!serving_) return;
+  checkpointer_->noteAppended();
+  const ClusterMap& map = state_.map();
+  if (map.epoch == pushed_) return;
+  pushed_ = map.epoch;
+  placed_.clear();
+  for (const auto& [id, pool] : map.pools)
+    if (whyNotPlaced(map, &pool).empty()) placed_.insert(id);
+  for (auto& [peer, info] : peers_) {
+    const auto role = peer->identity().role;
+    if (role != schema::Hello::Role::CLIENT && role != schema::Hello::Role::OSD) continue;
+    OutMessage push;
+    push.body<schema::MdsPush>().setMapChanged(map.epoch.value);
+    peer->push(std::move(push));
+  }
+}
+
+// Who was silent for too long: OSDs and sessions.
+Task<void> Server::tick() {
+  const Duration interval =
+      std::clamp<Duration>(std::min(options_.osdLease, options_.sessionTimeout) / 8, 20ms, 1s);
+  TimePoint last = env_.reactor.now();
+  while (!co_await stopped_.waitFor(interval)) {
+    const TimePoint now = env_.reactor.now();
+    if (now - last > 2 * interval) {
+      // This process was stopped or starved. What was sent to us meanwhile is still in the sockets.
+      osds_.forgive(now - last);
+      sessions_.forgive(now - last);
+    }
+    last = now;
+    co_await osds_.check();
+    for (SessionId id : sessions_.expired(env_.reactor.now())) {
+      env_.log.warning("session expired", {{"session", id.value}});
+      if (!co_await endSession(id, true)) break;  // the log is closed
+    }
+    // What the commands took was our own time, not a pause.
+    last = std::max(last, env_.reactor.now() - interval);
+  }
+}
+
+Task<void> Server::checkpoints() {
+  auto ended = co_await checkpointer_->run();
+  if (!ended && !stopped_.isSet()) proposer_.onFatal(ended.error());
+}
+
+void Server::addGauges() {
+  auto& m = env_.metrics;
+  m.gauge("mds_sessions", "Clients that have this filesystem mounted",
+          [this] { return static_cast<double>(sessions_.size()); });
+  m.gauge("mds_open_files", "Inodes that clients have open",
+          [this] { return static_cast<double>(sessions_.opens().size()); });
+  m.gauge("mds_osds_up", "OSDs that serve",
+          [this] { return static_cast<double>(osds_.upCount()); });
+  m.gauge("mds_map_epoch", "Epoch of the cluster map",
+          [this] { return static_cast<double>(state_.map().epoch.value); });
+  m.gauge("mds_inodes", "Inodes", [this] { return static_cast<double>(state_.counts().inodes); });
+  m.gauge("mds_chunks", "Chunks of files",
+          [this] { return static_cast<double>(state_.counts().chunks); });
+  m.gauge("mds_garbage_chunks", "Deleted chunks whose space was not given back yet",
+          [this] { return static_cast<double>(state_.counts().garbage); });
+  m.gauge("mds_log_fullness", "Part of the command log in use, 0 to 1",
+          [this] { return log_->fullness(); });
+  m.gauge("mds_log_commands", "Commands applied since the cluster was made",
+          [this] { return static_cast<double>(state_.applied().value); });
+}
+
+OutMessage answerOf(const std::string& reply) {
+  OutMessage out;
+  if (reply.empty()) {
+    out.body<schema::MdsReply>().setNone();
+    return out;
+  }
+  FlatReader reader({reinterpret_cast<const uint8_t*>(reply.data()), reply.size()});
+  out.header().getBody().setAs<schema::MdsReply>(reader.root<schema::MdsReply>());
+  return out;
+}
+
+}  // namespace cairn::mds

@@ -1,0 +1,122 @@
+// The metadata server around the state machine: takes requests, turns changes into commands,
+// answers queries, keeps what lives only in memory (open files, heartbeats), and runs the work in
+// the background. See README.md for its concepts. One reactor thread.
+//
+// Durable: a change is, when it is answered. Exactly once: a numbered change of a session is done
+// once, however often it is sent (state machine). Reads see every change that was answered before.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+
+#include "common/base/env.h"
+#include "common/metrics/metrics.h"
+#include "common/wire/rpc.h"
+#include "mds/log/command_log.h"
+#include "mds/server/checkpointer.h"
+#include "mds/server/garbage_collector.h"
+#include "mds/server/orphan_keeper.h"
+#include "mds/server/osd_monitor.h"
+#include "mds/server/proposer.h"
+#include "mds/server/queries.h"
+#include "mds/server/sessions.h"
+#include "mds/server/victims.h"
+
+namespace cairn::mds {
+
+struct ServerOptions {
+  Uuid cluster;           // of the data directory
+  uint16_t replicas = 3;  // of the first pool, when the cluster is made
+  Duration osdLease = 5s;
+  Duration sessionTimeout = 60s;
+  Duration gcInterval = 1s;
+  uint32_t id = 1;        // of this member
+  std::string advertise;  // HOST:PORT, for status
+  std::string host;       // this machine's name
+  uint32_t pid = 0;
+  // Told once when nothing can be changed any more (log or database failed): the daemon must end.
+  std::function<void(const Error&)> onFatal;
+};
+
+class Server final : public RpcHandler {
+ public:
+  // `env` and `state` outlive it.
+  Server(Env& env, StateMachine& state, ServerOptions options);
+  ~Server() override;  // close() was called, or start() never
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // For CommandLog::openSingle.
+  Result<void> onCommitted(LogIndex first, std::span<const Bytes> commands) {
+    return proposer_.onCommitted(first, commands);
+  }
+  // After the log was replayed: makes a new cluster if the database is empty, takes the sessions
+  // that were there, and starts the background work. `log` outlives close(). kWrongCluster: the
+  // database is another cluster's.
+  Task<Result<void>> start(CommandLog& log);
+  // After the RpcServer was closed: ends the background work and makes a last checkpoint.
+  Task<void> close();
+
+  Identity identity() override;
+  Task<Result<void>> onHello(const Identity& peer) override;
+  Task<Result<OutMessage>> handle(const InMessage& request, RpcPeer& peer) override;
+  void onConnected(RpcPeer& peer) override;
+  void onDisconnected(RpcPeer& peer) override;
+
+  [[nodiscard]] const Sessions& sessions() const { return sessions_; }
+  void setAdvertise(std::string advertise) { options_.advertise = std::move(advertise); }
+
+ private:
+  using Answer = Result<OutMessage>;
+  Task<Answer> dispatch(schema::MdsRequest::Reader request, RpcPeer& peer);
+  // mutations.cc
+  Task<Answer> mutate(schema::MdsRequest::Reader request, RpcPeer& peer);
+  Task<Result<void>> endSession(SessionId session, bool expired);
+  Result<void> checkPlaced(schema::Mutation::Reader mutation);
+  // requests.cc
+  Task<Answer> open(SessionId session, InodeId ino);
+  Answer release(SessionId session, capnp::List<uint64_t>::Reader inodes);
+  Answer reclaim(SessionId session, capnp::List<uint64_t>::Reader inodes);
+  Answer statfs();
+  Answer status();
+  void writeMap(MapEpoch known, schema::MapReply::Builder reply);
+  // server.cc
+  void applied(schema::Command::Reader command, const Applied& result);
+  void afterGroup();
+  Task<void> tick();
+  Task<void> checkpoints();
+  OpMetrics& metricsOf(schema::MdsRequest::Reader request);
+  void addGauges();
+
+  Env& env_;
+  StateMachine& state_;
+  ServerOptions options_;
+  Proposer proposer_;
+  Queries queries_;
+  Sessions sessions_;
+  NameLocks names_;
+  RemovalGate removals_;
+  OsdMonitor osds_;
+  GarbageCollector garbage_;
+  OrphanKeeper orphans_;
+  CommandLog* log_ = nullptr;
+  std::unique_ptr<Checkpointer> checkpointer_;
+  struct PeerState {
+    SessionId session;
+  };
+  std::unordered_map<RpcPeer*, PeerState> peers_;
+  std::unordered_map<std::string_view, OpMetrics*> metrics_;  // by operationName()
+  MapEpoch pushed_;                                           // peers know of this map
+  std::set<PoolId> placed_;  // pools all of whose groups have lists
+  bool serving_ = false;
+  Event stopped_;
+  TaskScope scope_;
+};
+
+// The answer that the state machine built.
+OutMessage answerOf(const std::string& reply);
+
+}  // namespace cairn::mds

@@ -1,0 +1,68 @@
+#include "mds/server/sessions.h"
+
+#include <algorithm>
+
+namespace cairn::mds {
+
+void Sessions::remove(SessionId id) {
+  sessions_.erase(id);
+  unreclaimed_.erase(id);
+  opens_.drop(id);
+}
+
+Result<void> Sessions::touch(SessionId id, TimePoint now) {
+  auto it = sessions_.find(id);
+  if (it == sessions_.end())
+    return fail(Errc::kSessionExpired, "session " + std::to_string(id.value) + " was ended");
+  it->second.heard = now;
+  return {};
+}
+
+const Sessions::State* Sessions::find(SessionId id) const {
+  auto it = sessions_.find(id);
+  return it == sessions_.end() ? nullptr : &it->second;
+}
+
+void Sessions::setLeases(SessionId id, uint32_t leases) {
+  if (auto it = sessions_.find(id); it != sessions_.end()) it->second.leases = leases;
+}
+
+std::vector<SessionId> Sessions::expired(TimePoint now) const {
+  std::vector<SessionId> out;
+  for (const auto& [id, s] : sessions_)
+    if (now - s.heard > timeout_) out.push_back(id);
+  return out;
+}
+
+void Sessions::forgive(Duration gap) {
+  for (auto& [id, s] : sessions_) s.heard += gap;
+}
+
+void Sessions::reclaim(SessionId id, const std::vector<InodeId>& inodes) {
+  if (!alive(id)) return;
+  unreclaimed_.erase(id);
+  for (InodeId ino : inodes)
+    if (opens_.opensOf(id) < kMaxOpensPerSession) opens_.add(id, ino);
+}
+
+Result<void> Sessions::open(SessionId id, InodeId ino) {
+  if (opens_.opensOf(id) >= kMaxOpensPerSession)
+    return fail(Errc::kBusyTryLater,
+                "session " + std::to_string(id.value) + " has too many files open: close some");
+  opens_.add(id, ino);
+  return {};
+}
+
+std::vector<SessionId> Sessions::mayHold(InodeId ino) const {
+  std::vector<SessionId> out = opens_.holders(ino);
+  for (SessionId id : unreclaimed_)
+    if (!opens_.holds(id, ino)) out.push_back(id);
+  std::sort(out.begin(), out.end());  // commands do not depend on the history of a hash table
+  return out;
+}
+
+bool Sessions::surelyNotHolding(SessionId id, InodeId ino) const {
+  return !unreclaimed_.contains(id) && !opens_.holds(id, ino);
+}
+
+}  // namespace cairn::mds
