@@ -48,6 +48,13 @@ class Disk {
   // A file system that refuses O_DIRECT gives kNotSupported and says which file system and what to
   // use instead.
   virtual Task<Result<std::unique_ptr<File>>> open(std::string path, OpenOptions options) = 0;
+  // Makes a directory, its parents included, that only the owner may enter; false if it was there.
+  // Simulated disks have no directories: any path may be created.
+  virtual Task<Result<bool>> makeDirectory(std::string /*path*/) { co_return false; }
+  // Removes a file that nobody uses, or an empty directory. kNotFound, kNotEmpty.
+  virtual Task<Result<void>> remove(std::string path) {
+    co_return fail(Errc::kNotSupported, "cannot remove " + path);
+  }
 };
 
 }  // namespace cairn

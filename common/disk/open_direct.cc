@@ -248,4 +248,27 @@ Result<DirectFile> openDirect(const std::string& path, const OpenOptions& option
   return DirectFile{file.commit(), size};
 }
 
+Result<bool> makeDirectories(const std::string& path) {
+  if (::mkdir(path.c_str(), 0700) != 0) {
+    if (errno == ENOENT && parentOf(path) != path) {
+      TRY(makeDirectories(parentOf(path)));
+      return makeDirectories(path);
+    }
+    struct stat st{};
+    if (errno == EEXIST && ::stat(path.c_str(), &st) == 0) {
+      if (S_ISDIR(st.st_mode)) return false;
+      return fail(Errc::kNotDirectory, path + " exists and is not a directory");
+    }
+    return fail(errnoError(errno, "cannot make directory " + path));
+  }
+  TRY(syncParent(path));
+  return true;
+}
+
+Result<void> removePath(const std::string& path) {
+  if (::unlink(path.c_str()) != 0 && (errno != EISDIR || ::rmdir(path.c_str()) != 0))
+    return fail(errnoError(errno, "cannot remove " + path));
+  return syncParent(path);
+}
+
 }  // namespace cairn

@@ -19,6 +19,10 @@ struct DirectFile {
 // failure a file that this call made is gone again.
 Result<DirectFile> openDirect(const std::string& path, const OpenOptions& options);
 
+// As Disk::makeDirectory and Disk::remove; durable when they return.
+Result<bool> makeDirectories(const std::string& path);
+Result<void> removePath(const std::string& path);
+
 // "ext4", "tmpfs", ...: the name of a statfs(2) f_type, or its number in hex.
 std::string fileSystemName(uint64_t type);
 

@@ -196,4 +196,16 @@ Task<Result<std::unique_ptr<File>>> UringDisk::open(std::string path, OpenOption
   co_return std::make_unique<UringFile>(reactor_, std::move(path), *file, writable);
 }
 
+Task<Result<bool>> UringDisk::makeDirectory(std::string path) {
+  Result<bool> made = false;
+  co_await offloaded(reactor_, [&] { made = makeDirectories(path); });
+  co_return made;
+}
+
+Task<Result<void>> UringDisk::remove(std::string path) {
+  Result<void> removed;
+  co_await offloaded(reactor_, [&] { removed = removePath(path); });
+  co_return removed;
+}
+
 }  // namespace cairn

@@ -15,6 +15,8 @@ class UringDisk final : public Disk {
  public:
   explicit UringDisk(UringReactor& reactor) : reactor_(reactor) {}
   Task<Result<std::unique_ptr<File>>> open(std::string path, OpenOptions options) override;
+  Task<Result<bool>> makeDirectory(std::string path) override;
+  Task<Result<void>> remove(std::string path) override;
 
  private:
   UringReactor& reactor_;

@@ -78,6 +78,9 @@ class KvFactory {
   virtual ~KvFactory() = default;
   virtual Result<std::unique_ptr<Kv>> open(Reactor& reactor, const std::string& path,
                                            KvOptions options) = 0;
+  // Removes a database that is not open, with everything in it. kBusy if it is open somewhere;
+  // success if there is none.
+  virtual Result<void> destroy(const std::string& path) = 0;
 };
 
 // `env` nullptr: the host's file system. Not owned.

@@ -207,6 +207,19 @@ class LevelKvFactory final : public KvFactory {
                                    KvOptions options) override {
     return LevelKv::open(reactor, env_, path, options);
   }
+  Result<void> destroy(const std::string& path) override {
+    LogOrderEnv env(env_);
+    leveldb::Options o;
+    o.env = &env;
+    leveldb::Status status = leveldb::DestroyDB(path, o);
+    if (!status.ok()) return fail(openError(status, path, env, {}));
+    return {};
+  }
+  Result<void> destroy(const std::string& path) override {
+    leveldb::Options o;
+    if (env_) o.env = env_;
+    return resultOf(leveldb::DestroyDB(path, o), path);
+  }
 
  private:
   leveldb::Env* env_;
