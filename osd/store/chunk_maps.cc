@@ -1,0 +1,225 @@
+#include "osd/store/chunk_maps.h"
+
+#include <algorithm>
+
+namespace cairn::osd {
+
+namespace {
+// From so many missing groups on, one scan is cheaper than a get for each.
+constexpr uint32_t kScanGroups = 8;
+
+std::unexpected<Error> damaged(ChunkId chunk, const std::string& what) {
+  return fail(Errc::kCorrupt,
+              "chunk " + std::to_string(chunk.value) + ": its " + what +
+                  " in the store's metadata is damaged: rebuild this store from its replicas");
+}
+}  // namespace
+
+// ---- ChunkMap ----
+
+const ExtentGroup* ChunkMap::group(uint32_t index) const {
+  CAIRN_ASSERT(loaded_[index], "a group is loaded before it is looked at");
+  auto it = std::lower_bound(groups_.begin(), groups_.end(), index,
+                             [](const Slot& s, uint32_t i) { return s.index < i; });
+  return it != groups_.end() && it->index == index ? it->group.get() : nullptr;
+}
+
+ExtentGroup& ChunkMap::make(uint32_t index) {
+  auto it = std::lower_bound(groups_.begin(), groups_.end(), index,
+                             [](const Slot& s, uint32_t i) { return s.index < i; });
+  if (it == groups_.end() || it->index != index)
+    it = groups_.insert(it, Slot{index, std::make_unique<ExtentGroup>()});
+  return *it->group;
+}
+
+void ChunkMap::drop(uint32_t index) {
+  auto it = std::lower_bound(groups_.begin(), groups_.end(), index,
+                             [](const Slot& s, uint32_t i) { return s.index < i; });
+  if (it != groups_.end() && it->index == index) groups_.erase(it);
+}
+
+ChunkMap::Place ChunkMap::place(uint32_t block) const {
+  Place place;
+  forRuns(block, 1, [&](const ExtentGroup::Run& run, uint32_t, const ExtentGroup& group) {
+    place = {run.phys, run.written ? group.crc(run.first) : 0, true, run.written};
+  });
+  return place;
+}
+
+size_t ChunkMap::memoryBytes() const {
+  // The table's own entry, the vector, and a group with a few runs each.
+  constexpr size_t kGroupCost = sizeof(ExtentGroup) + 4 * sizeof(ExtentGroup::Run) + 32;
+  return sizeof(ChunkMap) + 160 + groups_.capacity() * sizeof(Slot) + groups_.size() * kGroupCost;
+}
+
+// ---- ChunkMaps: cache ----
+
+Result<ChunkRef> ChunkMaps::open(ChunkId id, uint32_t first, uint32_t count) {
+  CAIRN_ASSERT(first <= kChunkBlocks && count <= kChunkBlocks - first,
+               "a range lies inside its chunk");
+  auto found = index_.find(id);
+  if (found == index_.end()) {
+    auto chunk = std::make_shared<ChunkMap>(id);
+    std::string key = keys::header(id);
+    auto value = metadata_.get(key);
+    TRY(value);
+    if (*value) {
+      auto header = ChunkHeader::decode(key, **value);
+      if (!header) return damaged(id, "header");
+      chunk->exists_ = true;
+      chunk->header_ = *header;
+    } else {
+      chunk->loaded_.set();  // nothing to load
+    }
+    lru_.push_front({chunk, 0});
+    found = index_.emplace(id, lru_.begin()).first;
+  } else if (found->second != lru_.begin()) {
+    lru_.splice(lru_.begin(), lru_, found->second);
+  }
+  ChunkRef chunk = lru_.front().chunk;
+  if (count > 0)
+    TRY(loadGroups(*chunk, first / kGroupBlocks, (first + count - 1) / kGroupBlocks + 1));
+  account(lru_.begin());
+  evict();
+  return chunk;
+}
+
+Result<void> ChunkMaps::adopt(ChunkMap& chunk, uint32_t index, std::string_view key,
+                              std::string_view value) {
+  auto group = ExtentGroup::decode(key, value, dataBlocks_);
+  if (!group) return damaged(chunk.id(), "map at block " + std::to_string(index * kGroupBlocks));
+  chunk.make(index) = std::move(*group);
+  return {};
+}
+
+Result<void> ChunkMaps::loadGroups(ChunkMap& chunk, uint32_t from, uint32_t to) {
+  while (from < to && chunk.loaded_[from]) ++from;
+  while (from < to && chunk.loaded_[to - 1]) --to;
+  if (to - from < kScanGroups) {
+    for (uint32_t g = from; g < to; ++g) {
+      if (chunk.loaded_[g]) continue;
+      std::string key = keys::group(chunk.id(), g);
+      auto value = metadata_.get(key);
+      TRY(value);
+      if (*value) TRY(adopt(chunk, g, key, **value));
+      chunk.loaded_.set(g);
+    }
+    return {};
+  }
+  Result<void> adopted;
+  TRY(metadata_.scan(keys::group(chunk.id(), from), [&](auto key, auto value) {
+    auto k = keys::parse(key);
+    if (!k || k->chunk != chunk.id() || !k->group || *k->group >= to) return false;
+    if (!chunk.loaded_[*k->group]) adopted = adopt(chunk, *k->group, key, value);
+    return adopted.has_value();
+  }));
+  TRY(adopted);
+  for (uint32_t g = from; g < to; ++g) chunk.loaded_.set(g);
+  return {};
+}
+
+void ChunkMaps::account(std::list<Entry>::iterator entry) {
+  size_t bytes = entry->chunk->memoryBytes();
+  cachedBytes_ += bytes - entry->bytes;
+  entry->bytes = bytes;
+}
+
+void ChunkMaps::evict() {
+  constexpr int kTries = 32;  // entries in use are passed over, but not all of them every time
+  auto it = lru_.end();
+  for (int i = 0; cachedBytes_ > cacheBytes_ && i < kTries && it != lru_.begin(); ++i) {
+    --it;
+    if (it == lru_.begin() || it->chunk.use_count() > 1) continue;
+    cachedBytes_ -= it->bytes;
+    index_.erase(it->chunk->id());
+    it = lru_.erase(it);
+  }
+}
+
+// ---- ChunkMaps: changes ----
+
+void ChunkMaps::storeGroup(ChunkMap& chunk, uint32_t index) {
+  std::string key = keys::group(chunk.id(), index);
+  const ExtentGroup* group = chunk.group(index);
+  if (group && group->empty()) {
+    chunk.drop(index);
+    group = nullptr;
+  }
+  if (!group) {
+    metadata_.del(std::move(key));
+    return;
+  }
+  std::string value = group->encode(key);
+  metadata_.put(std::move(key), std::move(value));
+}
+
+Result<void> ChunkMaps::apply(const Record& record, std::vector<PhysRun>& freed) {
+  if (record.kind == RecordKind::kRemove) {
+    for (ChunkId id : record.chunks) TRY(applyRemove(id, freed));
+    return {};
+  }
+  uint32_t first = 0, end = 0;
+  if (!record.pieces.empty()) {
+    first = record.pieces.front().first;
+    end = record.pieces.back().first + record.pieces.back().count;
+  }
+  auto opened = open(record.chunk, first, end - first);
+  TRY(opened);
+  ChunkMap& chunk = **opened;
+  if (!chunk.exists_) {
+    if (record.kind == RecordKind::kZero) return {};  // it was all hole already
+    chunk.exists_ = true;
+    chunk.header_ = {};
+    ++chunks_;
+  }
+  const bool withData = record.kind == RecordKind::kDirect || record.kind == RecordKind::kInline;
+  size_t crcAt = 0;
+  std::bitset<kChunkGroups> touched;
+  for (const Piece& piece : record.pieces) {
+    for (uint32_t done = 0; done < piece.count;) {
+      uint32_t block = piece.first + done;
+      uint32_t index = block / kGroupBlocks, at = block % kGroupBlocks;
+      uint32_t n = std::min(piece.count - done, kGroupBlocks - at);
+      ExtentGroup& group = chunk.make(index);
+      uint32_t before = group.blocks();
+      if (record.kind == RecordKind::kZero)
+        group.clear(at, n, freed);
+      else
+        group.assign(at, n, piece.phys + done, withData ? &record.crcs[crcAt] : nullptr, freed);
+      chunk.header_.blocks += group.blocks() - before;
+      touched.set(index);
+      if (withData) crcAt += n;
+      done += n;
+    }
+  }
+  for (uint32_t index = 0; index < kChunkGroups; ++index)
+    if (touched[index]) storeGroup(chunk, index);
+  chunk.header_.version = std::max(chunk.header_.version, record.version);
+  std::string key = keys::header(chunk.id());
+  std::string value = chunk.header_.encode(key);
+  metadata_.put(std::move(key), std::move(value));
+  account(index_.at(chunk.id()));
+  return {};
+}
+
+Result<void> ChunkMaps::applyRemove(ChunkId id, std::vector<PhysRun>& freed) {
+  auto opened = openAll(id);
+  TRY(opened);
+  ChunkMap& chunk = **opened;
+  if (!chunk.exists_) return {};
+  for (auto& slot : chunk.groups_) {
+    for (const auto& run : slot.group->runs()) appendRun(freed, run.phys, run.count);
+    metadata_.del(keys::group(id, slot.index));
+  }
+  metadata_.del(keys::header(id));
+  chunk.groups_.clear();
+  chunk.groups_.shrink_to_fit();
+  chunk.loaded_.set();
+  chunk.exists_ = false;
+  chunk.header_ = {};
+  --chunks_;
+  account(index_.at(id));
+  return {};
+}
+
+}  // namespace cairn::osd

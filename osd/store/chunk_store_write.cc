@@ -1,0 +1,324 @@
+// Mutations: plan, make data durable, commit, apply.
+#include <algorithm>
+
+#include "osd/store/chunk_store.h"
+
+namespace cairn::osd {
+
+namespace {
+
+// From here on data goes to its place first; below, the log carries it (one disk operation instead
+// of three before the answer, at the price of writing it twice).
+constexpr size_t kDirectBytes = 64 * kKiB;
+// Data of one record: with places and checksums well below a quarter of the smallest log.
+constexpr uint32_t kInlineBlocks = 512 * kKiB / kBlockSize;
+// Chunks of one remove record, and so the work of applying it in one step.
+constexpr size_t kRemoveChunks = 8;
+// The metadata's buffer is written behind in steps that do not stall the reactor.
+constexpr size_t kMetadataBytes = 128 * kKiB;
+
+Result<void> checkRange(uint64_t offset, uint64_t length) {
+  if (offset % kBlockSize != 0 || length % kBlockSize != 0 || length == 0 || offset > kChunkSize ||
+      length > kChunkSize - offset)
+    return fail(Errc::kInvalid, "a range of " + std::to_string(length) + " bytes at " +
+                                    std::to_string(offset) + " is not whole blocks of a chunk");
+  return {};
+}
+
+uint32_t blockOf(uint64_t bytes) {
+  return static_cast<uint32_t>(bytes / kBlockSize);
+}
+
+// Hands out the blocks of some runs one by one.
+class Fresh {
+ public:
+  explicit Fresh(const std::vector<PhysRun>& runs) : runs_(runs) {}
+  PhysBlock next() {
+    if (used_ == runs_[at_].count) {
+      ++at_;
+      used_ = 0;
+    }
+    return runs_[at_].start + used_++;
+  }
+
+ private:
+  const std::vector<PhysRun>& runs_;
+  size_t at_ = 0;
+  uint64_t used_ = 0;
+};
+
+enum class Keep { kReserved, kMapped };
+
+// Where each block of the range goes: where it is if `keep` covers that, else to a fresh place.
+std::vector<Piece> planPieces(const ChunkMap& chunk, uint32_t first, uint32_t count, Keep keep,
+                              const std::vector<PhysRun>& runs) {
+  std::vector<Piece> pieces;
+  Fresh fresh(runs);
+  uint32_t next = first;
+  auto fillTo = [&](uint32_t to) {
+    for (; next < to; ++next) appendPiece(pieces, {next, 1, fresh.next()});
+  };
+  chunk.forRuns(first, count, [&](const ExtentGroup::Run& run, uint32_t block, const ExtentGroup&) {
+    if (run.written && keep == Keep::kReserved) return;
+    fillTo(block);
+    appendPiece(pieces, {block, run.count, run.phys});
+    next = block + run.count;
+  });
+  fillTo(first + count);
+  return pieces;
+}
+
+}  // namespace
+
+Result<void> ChunkStore::alive() const {
+  if (stopped_) return fail(*stopped_);
+  return {};
+}
+
+std::unexpected<Error> ChunkStore::stop(const Error& error, const std::string& what) {
+  if (!stopped_) {
+    std::string text = "the store in " + options_.directory + " takes no more changes, its " +
+                       what + " failed: " + error.message;
+    if (error.code == Errc::kNoSpace)
+      text += "; free space on the file system of " + options_.directory +
+              " (removing its file `ballast` gives some) and start the daemon again";
+    else
+      text += "; check the disk, then start the daemon again";
+    stopped_ = Error(error.code == Errc::kCanceled ? Errc::kCanceled : Errc::kIo, std::move(text));
+  }
+  return fail(*stopped_);
+}
+
+ChunkStore::Occupancy ChunkStore::occupancy(const ChunkMap& chunk, uint32_t first, uint32_t count) {
+  Occupancy o;
+  chunk.forRuns(first, count, [&](const ExtentGroup::Run& run, uint32_t, const ExtentGroup&) {
+    (run.written ? o.written : o.reserved) += run.count;
+  });
+  o.holes = count - o.written - o.reserved;
+  return o;
+}
+
+Task<Result<std::vector<PhysRun>>> ChunkStore::takeBlocks(const ChunkMap& chunk, uint32_t first,
+                                                          uint64_t blocks, uint64_t overwriting) {
+  std::vector<PhysRun> runs;
+  if (blocks == 0) co_return runs;
+  const uint64_t growth = blocks - overwriting;
+  for (;;) {
+    uint64_t free = allocator_.freeBlocks();
+    uint64_t soon = free + guard_.retiredBlocks();
+    if (soon < blocks || (growth > 0 && soon < growth + reserveBlocks_))
+      co_return fail(Errc::kNoSpace, "the store in " + options_.directory +
+                                         " is full: " + std::to_string(soon * kBlockSize / kMiB) +
+                                         " MiB are free");
+    if (free >= blocks) break;
+    co_await guard_.someReleased();
+  }
+  PhysBlock hint = kMaxPhysBlocks;
+  if (first > 0 && chunk.loaded((first - 1) / kGroupBlocks))
+    if (auto before = chunk.place(first - 1); before.mapped) hint = before.phys + 1;
+  allocator_.take(blocks, hint, runs);
+  co_return runs;
+}
+
+// ---- Writing ----
+
+Task<Result<void>> ChunkStore::write(ChunkId chunk, uint32_t offset, Buffer data,
+                                     std::vector<uint32_t> crcs, ChunkVersion version) {
+  CO_TRY(checkRange(offset, data.size()));
+  const uint32_t first = blockOf(offset), count = blockOf(data.size());
+  if (crcs.size() != count)
+    co_return fail(Errc::kInvalid, std::to_string(crcs.size()) + " checksums for " +
+                                       std::to_string(count) + " blocks");
+  CO_TRY(alive());
+  auto opened = maps_.open(chunk, first, count);
+  CO_TRY(opened);
+  ChunkRef map = *opened;  // held to the end: see ChunkMaps::open
+  const Occupancy there = occupancy(*map, first, count);
+  Record record;
+  record.chunk = chunk;
+  record.version = version;
+  record.crcs = std::move(crcs);
+  if (data.size() >= kDirectBytes) {
+    auto fresh = co_await takeBlocks(*map, first, there.holes + there.written, there.written);
+    if (fresh) {
+      record.kind = RecordKind::kDirect;
+      record.pieces = planPieces(*map, first, count, Keep::kReserved, *fresh);
+      co_return co_await writeDirect(std::move(record), std::move(data), std::move(*fresh));
+    }
+    // A full store still takes overwrites, in place through the log.
+    if (there.written == 0) co_return fail(std::move(fresh).error());
+  }
+  auto fresh = co_await takeBlocks(*map, first, there.holes, 0);
+  CO_TRY(fresh);
+  record.kind = RecordKind::kInline;
+  record.pieces = planPieces(*map, first, count, Keep::kMapped, *fresh);
+  co_return co_await writeInline(std::move(record), std::move(data));
+}
+
+Task<Result<void>> ChunkStore::writePiece(Buffer data, uint64_t offset) {
+  co_await dataWrites_.acquire();
+  std::vector<Buffer> parts;
+  parts.push_back(std::move(data));
+  auto written = co_await files_.file->write(std::move(parts), offset, false);
+  dataWrites_.release();
+  co_return written;
+}
+
+Task<Result<void>> ChunkStore::writeData(const std::vector<Piece>& pieces, Buffer data) {
+  std::vector<Task<Result<void>>> writes;
+  size_t at = 0;
+  for (const Piece& piece : pieces) {
+    size_t bytes = piece.count * kBlockSize;
+    writes.push_back(writePiece(data.slice(at, bytes), files_.superblock.offsetOf(piece.phys)));
+    at += bytes;
+  }
+  if (writes.size() == 1) co_return co_await std::move(writes[0]);
+  for (auto& r : co_await whenAll(env_.reactor, std::move(writes))) CO_TRY(r);
+  co_return {};
+}
+
+Task<Result<void>> ChunkStore::writeDirect(Record record, Buffer data, std::vector<PhysRun> fresh) {
+  if (auto written = co_await writeData(record.pieces, std::move(data)); !written) {
+    guard_.retire(fresh);  // nobody names them
+    co_return written;
+  }
+  // The log's durable write does not carry other data with it: a device with forced unit access
+  // makes just that write durable. So the data is flushed before the record that names it exists.
+  if (auto synced = co_await dataSync_.sync(); !synced) co_return stop(synced.error(), "disk");
+  co_return co_await commit(std::move(record), {});
+}
+
+Task<Result<void>> ChunkStore::writeInline(Record record, Buffer data) {
+  // Our own copy: a slice of a receive buffer would keep all of that until the data is in place.
+  data = env_.buffers.copyOf(data.bytes());
+  if (record.crcs.size() <= kInlineBlocks)
+    co_return co_await commit(std::move(record), std::move(data));
+  Record part{record.kind, record.chunk, record.version, {}, {}, {}};
+  uint32_t done = 0;
+  for (Piece piece : record.pieces) {
+    while (piece.count > 0) {
+      uint32_t room = kInlineBlocks - static_cast<uint32_t>(part.crcs.size());
+      uint32_t n = std::min(piece.count, room);
+      part.pieces.push_back({piece.first, n, piece.phys});
+      part.crcs.insert(part.crcs.end(), record.crcs.begin() + done + part.crcs.size(),
+                       record.crcs.begin() + done + part.crcs.size() + n);
+      piece = {piece.first + n, piece.count - n, piece.phys + n};
+      auto blocks = static_cast<uint32_t>(part.crcs.size());
+      if (blocks < kInlineBlocks && done + blocks < record.crcs.size()) continue;
+      Buffer slice = data.slice(done * kBlockSize, blocks * kBlockSize);
+      CO_TRY(co_await commit(part, std::move(slice)));
+      done += blocks;
+      part.pieces.clear();
+      part.crcs.clear();
+    }
+  }
+  co_return {};
+}
+
+// ---- The other mutations ----
+
+Task<Result<void>> ChunkStore::zero(ChunkId chunk, uint32_t offset, uint32_t length,
+                                    ChunkVersion version) {
+  CO_TRY(checkRange(offset, length));
+  CO_TRY(alive());
+  const uint32_t first = blockOf(offset), count = blockOf(length);
+  auto opened = maps_.open(chunk, first, count);
+  CO_TRY(opened);
+  ChunkRef map = *opened;
+  if (!map->exists()) co_return {};  // all hole already
+  Record record;
+  record.kind = RecordKind::kZero;
+  record.chunk = chunk;
+  record.version = version;
+  record.pieces.push_back({first, count, 0});
+  co_return co_await commit(std::move(record), {});
+}
+
+Task<Result<void>> ChunkStore::allocate(ChunkId chunk, uint32_t offset, uint32_t length,
+                                        ChunkVersion version) {
+  CO_TRY(checkRange(offset, length));
+  CO_TRY(alive());
+  const uint32_t first = blockOf(offset), count = blockOf(length);
+  auto opened = maps_.open(chunk, first, count);
+  CO_TRY(opened);
+  ChunkRef map = *opened;
+  auto fresh = co_await takeBlocks(*map, first, occupancy(*map, first, count).holes, 0);
+  CO_TRY(fresh);
+  Record record;
+  record.kind = RecordKind::kReserve;
+  record.chunk = chunk;
+  record.version = version;
+  // Only the holes: what has a place keeps it, and its data.
+  Fresh places(*fresh);
+  uint32_t next = first;
+  auto fillTo = [&](uint32_t to) {
+    for (; next < to; ++next) appendPiece(record.pieces, {next, 1, places.next()});
+  };
+  map->forRuns(first, count, [&](const ExtentGroup::Run& run, uint32_t block, const ExtentGroup&) {
+    fillTo(block);
+    next = block + run.count;
+  });
+  fillTo(first + count);
+  co_return co_await commit(std::move(record), {});
+}
+
+Task<Result<void>> ChunkStore::remove(std::vector<ChunkId> chunks) {
+  CO_TRY(alive());
+  std::sort(chunks.begin(), chunks.end());
+  chunks.erase(std::unique(chunks.begin(), chunks.end()), chunks.end());
+  std::vector<ChunkRef> held;
+  Record record;
+  record.kind = RecordKind::kRemove;
+  for (size_t i = 0; i <= chunks.size(); ++i) {
+    if (record.chunks.size() == kRemoveChunks || (i == chunks.size() && !record.chunks.empty())) {
+      CO_TRY(co_await commit(record, {}));
+      record.chunks.clear();
+      held.clear();
+    }
+    if (i == chunks.size()) break;
+    auto opened = maps_.openAll(chunks[i]);
+    CO_TRY(opened);
+    if (!(*opened)->exists()) continue;
+    held.push_back(*opened);
+    record.chunks.push_back(chunks[i]);
+  }
+  co_return {};
+}
+
+// ---- Commit ----
+
+Task<Result<void>> ChunkStore::commit(Record record, Buffer data) {
+  CO_TRY(alive());
+  std::string head = record.encode();
+  std::vector<Buffer> parts;
+  parts.push_back(env_.buffers.copyOf(bytesOf(head)));
+  if (!data.empty()) parts.push_back(data);
+  auto lsn = co_await log_->append(std::move(parts));
+  if (!lsn) co_return stop(lsn.error(), "log");
+  // Records behind one that could not be applied are not applied either: recovery does it all.
+  CO_TRY(alive());
+  CAIRN_ASSERT(*lsn == applied_ + 1, "records are applied in the order of the log");
+  std::vector<PhysRun> freed;
+  if (auto applied = maps_.apply(record, freed); !applied)
+    co_return stop(applied.error(), "metadata");
+  applied_ = *lsn;
+  for (const PhysRun& run : freed) deferred_.drop(run);
+  guard_.retire(freed);
+  if (record.kind == RecordKind::kInline) applyData(record, *lsn, std::move(data));
+  if (metadata_.bufferedBytes() >= kMetadataBytes)
+    if (auto flushed = metadata_.flush(applied_); !flushed)
+      co_return stop(flushed.error(), "metadata");
+  startFlush();
+  startCheckpoint();
+  co_return {};
+}
+
+void ChunkStore::applyData(const Record& record, Lsn lsn, Buffer data) {
+  size_t at = 0;
+  for (const Piece& piece : record.pieces)
+    for (uint32_t i = 0; i < piece.count; ++i, at += kBlockSize)
+      deferred_.put(piece.phys + i,
+                    {data.slice(at, kBlockSize), lsn, record.chunk, piece.first + i});
+}
+
+}  // namespace cairn::osd
