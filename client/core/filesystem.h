@@ -147,6 +147,9 @@ class Filesystem {
   virtual Task<Result<void>> flush(
       std::shared_ptr<Handle> h) = 0;  // close(2): data and size are out; errors
   virtual Task<Result<void>> fsync(std::shared_ptr<Handle> h) = 0;
+  // As fsync(), but the times may follow later: saves the round trip to the MDS when the size is
+  // known there.
+  virtual Task<Result<void>> fdatasync(std::shared_ptr<Handle> h) { return fsync(std::move(h)); }
   virtual Task<Result<void>> fsyncInode(
       InodeId ino) = 0;  // also directories (their operations are durable already)
   virtual Task<void> release(std::shared_ptr<Handle> h) = 0;
@@ -160,7 +163,8 @@ class Filesystem {
                                            uint64_t length) = 0;
 
   // The kernel may hold pages or attributes of this inode that another client changed: set by the
-  // FUSE edge.
+  // FUSE edge. Called on the reactor's thread, often while a request of that inode is served: it
+  // must not wait for the kernel.
   std::function<void(InodeId)> onInvalidate;
 };
 

@@ -1,0 +1,181 @@
+#include "client/core/chunk_io.h"
+
+#include "client/core/decode.h"
+#include "common/crc/crc32c.h"
+
+namespace cairn::client {
+
+namespace {
+constexpr Duration kAttemptTimeout = 10s;
+// Bytes that arrive damaged over and over are not an accident of the wire.
+constexpr int kMaxDamaged = 5;
+
+Result<void> anyAnswer(const InMessage&) {
+  return {};
+}
+}  // namespace
+
+ChunkIo::ChunkIo(Env& env, const Options& options, MapCache& maps, OsdLinks& links, Event& stop)
+    : env_(env),
+      options_(options),
+      maps_(maps),
+      links_(links),
+      stop_(stop),
+      zeros_(env.buffers.zeroed(kPieceSize)) {}
+
+Task<Result<InMessage>> ChunkIo::attempt(const ClusterMap& map, ChunkAddr at, const Fill& fill,
+                                         const Buffer& payload, Duration timeout) {
+  const Pool* pool = map.pool(at.pool);
+  if (pool == nullptr)
+    co_return fail(Errc::kUnavailable, "pool " + std::to_string(at.pool.value) +
+                                           " is not in the map of epoch " +
+                                           std::to_string(map.epoch.value));
+  PgIndex pg = pool->pgOf(at.chunk);
+  auto group = map.group(at.pool, pg);
+  if (!group) co_return fail(Errc::kUnavailable, group.error().message);
+  const OsdEntry* primary = (*group)->osds.empty() ? nullptr : map.osd((*group)->osds.front());
+  if (primary == nullptr || !primary->up)
+    co_return fail(Errc::kUnavailable, "no primary is up for placement group " +
+                                           std::to_string(pg.value) + " of pool " + pool->name);
+  auto link = links_.to(*primary);
+  CO_TRY(link);
+  OutMessage message;
+  auto request = message.body<schema::OsdRequest>();
+  request.setPool(at.pool.value);
+  request.setPg(pg.value);
+  request.setPgEpoch((*group)->epoch.value);
+  fill(request);
+  message.addPayload(payload);
+  auto reply = co_await (*link)->call(std::move(message), timeout);
+  // Late requests die with their connection, see rpc.capnp.
+  if (!reply && reply.error().code == Errc::kTimeout) (*link)->disconnect();
+  co_return reply;
+}
+
+Task<Result<void>> ChunkIo::ask(ChunkAddr at, Fill fill, Buffer payload, Check take) {
+  Retry retry(env_, stop_, options_.requestTimeout, "osd");
+  int damaged = 0;
+  while (!stop_.isSet()) {
+    std::shared_ptr<const ClusterMap> map = maps_.map();
+    auto reply = co_await attempt(*map, at, fill, payload, retry.limit(kAttemptTimeout));
+    Error why;
+    if (reply) {
+      auto taken = decode(*reply, take);
+      if (taken) co_return taken;
+      why = taken.error();
+    } else {
+      why = reply.error();
+      // An OSD that finds stored bytes damaged says so about a read; about a write it may mean what
+      // it received.
+      if (why.code == Errc::kCorrupt && payload.empty()) co_return fail(std::move(why));
+    }
+    if (why.code == Errc::kCorrupt || why.code == Errc::kBadMessage) {
+      if (++damaged >= kMaxDamaged) co_return fail(std::move(why));
+    } else if (why.code == Errc::kStaleEpoch) {
+      CO_TRY(co_await maps_.refresh());
+      if (maps_.map() != map) continue;
+    } else if (why.retryable() || why.code == Errc::kCanceled ||
+               why.code == Errc::kSessionExpired) {
+      // Perhaps the group has another primary by now; the answer also tells an expired session.
+      maps_.poke();
+      if (maps_.map() != map) continue;
+    } else {
+      co_return fail(std::move(why));
+    }
+    CO_TRY(co_await retry.pause(std::move(why), &maps_.news().event()));
+  }
+  co_return fail(Errc::kCanceled, "unmounting");
+}
+
+Task<Result<Buffer>> ChunkIo::read(ChunkAddr at, uint32_t offset, uint32_t length) {
+  CAIRN_ASSERT(offset % kBlockSize == 0 && length % kBlockSize == 0 && length <= kPieceSize,
+               "reads are whole blocks of at most one piece");
+  Buffer got;
+  Fill fill = [&](schema::OsdRequest::Builder request) {
+    auto read = request.initRead();
+    read.setChunk(at.chunk.value);
+    read.setOffset(offset);
+    read.setLength(length);
+  };
+  Check take = [&](const InMessage& reply) -> Result<void> {
+    auto body = reply.body<schema::OsdReply>();
+    if (!body.isRead()) return fail(Errc::kBadMessage, "not an answer to a read");
+    auto data = body.getRead();
+    if (data.getHole()) {
+      got = zeros(length);
+      return {};
+    }
+    auto crcs = data.getCrcs();
+    if (reply.payload().size() != length ||
+        !blockCrcsMatch(offset, reply.payload().bytes(), {crcs.begin(), crcs.size()}))
+      return fail(Errc::kCorrupt,
+                  "data of chunk " + std::to_string(at.chunk.value) + " arrived damaged");
+    got = reply.payload();
+    return {};
+  };
+  CO_TRY(co_await ask(at, std::move(fill), Buffer(), std::move(take)));
+  co_return got;
+}
+
+Task<Result<void>> ChunkIo::write(ChunkAddr at, uint32_t offset, Buffer data) {
+  CAIRN_ASSERT(!data.empty() && data.size() <= kPieceSize && offset + data.size() <= kChunkSize,
+               "a write lies inside its chunk and is at most one piece");
+  std::vector<uint32_t> crcs = blockCrcs(offset, data.bytes());
+  Bytes wire = crcBytes(crcs);
+  auto length = static_cast<uint32_t>(data.size());
+  Fill fill = [&](schema::OsdRequest::Builder request) {
+    auto write = request.initWrite();
+    write.setChunk(at.chunk.value);
+    write.setOffset(offset);
+    write.setLength(length);
+    write.setCrcs({wire.data(), wire.size()});
+  };
+  co_return co_await ask(at, std::move(fill), std::move(data), anyAnswer);
+}
+
+Task<Result<void>> ChunkIo::zero(ChunkAddr at, uint32_t offset, uint32_t length) {
+  Fill fill = [=](schema::OsdRequest::Builder request) {
+    auto zero = request.initZero();
+    zero.setChunk(at.chunk.value);
+    zero.setOffset(offset);
+    zero.setLength(length);
+  };
+  return ask(at, std::move(fill), Buffer(), anyAnswer);
+}
+
+Task<Result<void>> ChunkIo::allocate(ChunkAddr at, uint32_t offset, uint32_t length) {
+  Fill fill = [=](schema::OsdRequest::Builder request) {
+    auto allocate = request.initAllocate();
+    allocate.setChunk(at.chunk.value);
+    allocate.setOffset(offset);
+    allocate.setLength(length);
+  };
+  return ask(at, std::move(fill), Buffer(), anyAnswer);
+}
+
+Task<Result<ChunkExtents>> ChunkIo::extents(ChunkAddr at, uint32_t offset) {
+  ChunkExtents out;
+  Fill fill = [&](schema::OsdRequest::Builder request) {
+    auto extents = request.initExtents();
+    extents.setChunk(at.chunk.value);
+    extents.setOffset(offset);
+  };
+  Check take = [&](const InMessage& reply) -> Result<void> {
+    auto body = reply.body<schema::OsdReply>();
+    if (!body.isExtents()) return fail(Errc::kBadMessage, "not an answer to extents");
+    out.data.clear();
+    for (auto r : body.getExtents().getData()) {
+      if (r.getOffset() > kChunkSize || r.getLength() > kChunkSize - r.getOffset())
+        return fail(Errc::kBadMessage, "an extent beyond its chunk");
+      out.data.emplace_back(r.getOffset(), r.getLength());
+    }
+    out.end = body.getExtents().getEnd();
+    if (out.end <= offset || out.end > kChunkSize)
+      return fail(Errc::kBadMessage, "extents that lead nowhere");
+    return {};
+  };
+  CO_TRY(co_await ask(at, std::move(fill), Buffer(), std::move(take)));
+  co_return out;
+}
+
+}  // namespace cairn::client

@@ -1,0 +1,151 @@
+#include "client/core/file.h"
+
+namespace cairn::client {
+
+namespace {
+// For each file: enough for one writer to fill the disks behind it.
+constexpr size_t kFlushes = 128;
+constexpr uint64_t kFlushBytes = 16 * kMiB;
+}  // namespace
+
+File::File(Core& core, InodeId ino)
+    : core_(core),
+      ino_(ino),
+      chunks_(core.env.reactor, core.mds, ino),
+      dirty_(core.env.buffers, core.budget),
+      gate_(core.env.reactor),
+      onDisk_(core.env.reactor),
+      mutating_(core.env.reactor),
+      tail_(core.env.reactor),
+      flushed_(core.env.reactor) {}
+
+// ---- What is known ----
+
+void File::foreignChange() {
+  core_.cache.drop(ino_);
+  chunks_.forget();
+  core_.onForeignChange(ino_);
+}
+
+void File::learn(const ServerAttr& a) {
+  if (state_.learn(a)) foreignChange();
+}
+
+bool File::learnOpened(const ServerEntry& entry) {
+  bool known = state_.loaded();
+  bool foreign = state_.learn(entry.attr);
+  if (foreign) foreignChange();
+  chunks_.learn(entry);
+  return known && !foreign;
+}
+
+void File::changedOnDisk(uint64_t from, uint64_t to) {
+  core_.cache.invalidate(ino_, from, to);
+}
+
+void File::notePending() {
+  if (!wasPending_) {
+    wasPending_ = true;
+    pendingSince_ = core_.env.reactor.now();
+  }
+  core_.onPending(*this);
+}
+
+// ---- Flushing ----
+
+void File::kick() {
+  while (flushesInFlight_ < kFlushes && flushBytesInFlight_ < kFlushBytes) {
+    auto extent = dirty_.next();
+    if (!extent) break;
+    ++flushesInFlight_;
+    flushBytesInFlight_ += extent->to - extent->from;
+    core_.scope.spawn(flushExtent(shared_from_this(), std::move(extent)));
+  }
+}
+
+Task<void> File::flushExtent(std::shared_ptr<File> self, DirtyMap::ExtentPtr extent) {
+  {
+    auto lock = co_await self->onDisk_.lock(extent->from, extent->to, true);
+    auto stored = co_await self->store(extent->from, extent->bytes());
+    if (stored) {
+      self->changedOnDisk(extent->from, extent->to);
+      self->state_.stored(extent->to);
+    } else if (stored.error().code != Errc::kCanceled) {
+      self->errors_.record(stored.error());
+    }
+  }
+  self->dirty_.done(extent);
+  --self->flushesInFlight_;
+  self->flushBytesInFlight_ -= extent->to - extent->from;
+  self->kick();
+  self->flushed_.fire();
+}
+
+Task<Result<void>> File::store(uint64_t offset, Buffer data) {
+  auto chunk = co_await chunks_.make(static_cast<uint32_t>(offset / kChunkSize));
+  CO_TRY(chunk);
+  co_return co_await core_.io.write(*chunk, static_cast<uint32_t>(offset % kChunkSize),
+                                    std::move(data));
+}
+
+Task<void> File::drain(uint64_t from, uint64_t to) {
+  uint64_t cut = dirty_.cut();
+  dirty_.want(from, to, cut);
+  kick();
+  while (dirty_.pending(from, to, cut)) co_await flushed_.wait();
+}
+
+uint64_t File::pushOut() {
+  uint64_t bytes = dirty_.idleBytes();
+  dirty_.want(0, UINT64_MAX, dirty_.cut());
+  kick();
+  return bytes;
+}
+
+// ---- Committing ----
+
+Task<Result<void>> File::commit(bool sizeOnly) {
+  auto lock = co_await mutating_.lock();
+  if (sizeOnly ? !state_.grown() : !state_.uncommitted()) co_return Result<void>{};
+  InodeState::Commit what = state_.beginCommit();
+  state_.beginMutation();
+  auto attr = co_await core_.mds.commitWrite({ino_, what.size, what.mtimeNs});
+  if (attr) {
+    bool foreign = state_.learnOwn(*attr);
+    state_.endMutation();
+    state_.committed(what);
+    if (foreign) foreignChange();
+    wasPending_ = pending();
+    co_return Result<void>{};
+  }
+  state_.endMutation();
+  if (attr.error().code == Errc::kCanceled) {
+    state_.commitFailed();
+  } else {
+    // The MDS will not take it, now or later (the inode is gone): the handles are told.
+    state_.abandonCommit();
+    errors_.record(attr.error());
+  }
+  co_return fail(attr.error());
+}
+
+Task<Result<void>> File::sync(bool sizeOnly) {
+  co_await drain(0, UINT64_MAX);
+  co_return co_await commit(sizeOnly);
+}
+
+Task<void> File::settle() {
+  settling_ = true;
+  pendingSince_ = core_.env.reactor.now();
+  (void)co_await sync(false);  // errors are kept in errors_
+  settling_ = false;
+}
+
+void File::loseUnflushed() {
+  if (!pending()) return;
+  dirty_.dropUnflushed();
+  errors_.record(Error(Errc::kIo, "the session expired: unflushed data is lost"));
+  flushed_.fire();
+}
+
+}  // namespace cairn::client

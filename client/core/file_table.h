@@ -1,0 +1,73 @@
+// The files that this mount knows: those that are open, and some that were. Keeps the MDS's record
+// of what is open in step, flushes what has been dirty for long, and starts flushing when dirty
+// memory runs short. One reactor thread; `core` outlives it; stop() and the end of its loops come
+// before destruction.
+#pragma once
+
+#include <list>
+#include <map>
+#include <set>
+#include <unordered_map>
+
+#include "client/core/file.h"
+
+namespace cairn::client {
+
+class FileTable {
+ public:
+  explicit FileTable(Core& core);
+  FileTable(const FileTable&) = delete;
+  FileTable& operator=(const FileTable&) = delete;
+
+  // Takes over what a query said of any inode, and gives it with what this client has changed.
+  Attr see(const ServerAttr& a);
+  // The file if it is known, or nullptr.
+  [[nodiscard]] std::shared_ptr<File> find(InodeId ino) const;
+  // The file with attributes that the MDS gave during this call; known from now on, open or not.
+  // kIsDirectory or kInvalid when it is not a regular file.
+  Task<Result<std::shared_ptr<File>>> fetch(InodeId ino);
+
+  Task<Result<Filesystem::Opened>> open(InodeId ino, int flags);
+  // Of a file that the MDS has made and opened.
+  Filesystem::Opened adopt(const ServerEntry& entry, int flags);
+  void release(Handle& handle);
+  // Counted as open here.
+  [[nodiscard]] std::vector<InodeId> openInodes() const;
+
+  // Unflushed data of all files is lost.
+  void sessionLost();
+  // Flushes and commits everything; the first error that no application was told.
+  Task<Result<void>> flushAll();
+
+  // Run until stop().
+  Task<void> flushAging();
+  Task<void> sendReleases();
+  // `core.stop` is set.
+  void stop();
+  // Drops what was not flushed, when nothing runs any more.
+  void abandon();
+
+ private:
+  std::shared_ptr<File> get(InodeId ino);
+  void opening(const std::shared_ptr<File>& file);
+  void closed(const std::shared_ptr<File>& file);
+  void forget(InodeId ino);
+  void evict();
+  void relieve();
+  void queueRelease(InodeId ino);
+  Task<void> finishClosed(std::shared_ptr<File> file);
+  static Task<void> settle(std::shared_ptr<File> file);
+
+  Core& core_;
+  std::unordered_map<InodeId, std::shared_ptr<File>> files_;
+  // Closed ones, oldest first, and where each is.
+  std::list<InodeId> closed_;
+  std::unordered_map<InodeId, std::list<InodeId>::iterator> closedAt_;
+  std::map<InodeId, std::shared_ptr<File>> pending_;  // something to flush or to commit, perhaps
+  std::set<InodeId> toRelease_;                       // the MDS is not told yet
+  std::set<InodeId> releasing_;                       // being told
+  Event releaseWanted_;
+  Pulse released_;
+};
+
+}  // namespace cairn::client

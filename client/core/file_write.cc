@@ -1,0 +1,99 @@
+// Writing: into the dirty map, or through to the OSDs.
+#include <fcntl.h>
+
+#include <algorithm>
+
+#include "client/core/file.h"
+
+namespace cairn::client {
+
+namespace {
+bool goesThrough(int flags) {
+  return (flags & (O_DIRECT | O_SYNC | O_DSYNC)) != 0;
+}
+
+Result<void> checkEnd(uint64_t offset, uint64_t length) {
+  if (length > kMaxFileSize || offset > kMaxFileSize - length)
+    return fail(Errc::kTooBig, "a file holds at most 2^50 bytes");
+  return {};
+}
+}  // namespace
+
+Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data) {
+  if (auto e = errors_.check(handle.seen)) co_return fail(std::move(*e));
+  if (data.empty()) co_return Result<void>{};
+  const bool append = (handle.flags & O_APPEND) != 0;
+  const bool through = goesThrough(handle.flags);
+  // Two appends that go through must not both start at the same end; buffered ones take the end
+  // and put their bytes behind it without waiting in between.
+  auto gate = co_await gate_.lock(0, 1, append && through);
+  if (!through) CO_TRY(co_await core_.budget.admit(core_.stop));
+  while (true) {
+    if (append) offset = size();
+    CO_TRY(checkEnd(offset, data.size()));
+    if (!tailInTheWay(offset + data.size())) break;
+    CO_TRY(co_await cleanTail());
+  }
+  if (through) co_return co_await writeThrough(offset, std::move(data));
+  dirty_.write(offset, data.bytes());
+  state_.wrote(core_.env.reactor.wallNow());
+  notePending();
+  kick();
+  co_return Result<void>{};
+}
+
+bool File::tailInTheWay(uint64_t end) const {
+  return state_.server().tailUnclean && end > size();
+}
+
+// What the last chunk holds beyond the end is of before a truncation: it must be zeros before the
+// file grows over it.
+Task<Result<void>> File::cleanTail() {
+  auto lock = co_await tail_.lock();
+  if (!state_.server().tailUnclean) co_return Result<void>{};
+  uint64_t end = state_.server().size;
+  CO_TRY(co_await zeroStored(end, roundUp(end, kChunkSize)));
+  auto mutation = co_await mutating_.lock();
+  state_.beginMutation();
+  auto attr = co_await core_.mds.tailCleaned(ino_, end);
+  bool foreign = attr && state_.learnOwn(*attr);
+  state_.endMutation();
+  if (foreign) foreignChange();
+  CO_TRY(attr);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> File::storePiece(std::shared_ptr<File> self, uint64_t offset, Buffer data) {
+  co_return co_await self->store(offset, std::move(data));
+}
+
+// Durable when it completes: the data always, the size if the file has grown. The time of the
+// change follows with the next commit.
+Task<Result<void>> File::writeThrough(uint64_t offset, Buffer data) {
+  const uint64_t end = offset + data.size();
+  if (dirty_.touches(offset, end)) co_await drain(offset, end);  // older bytes go first
+  {
+    auto lock = co_await onDisk_.lock(offset, end, true);
+    std::vector<Task<Result<void>>> pieces;
+    for (uint64_t at = offset; at < end;) {
+      uint64_t next = std::min(end, roundDown(at, kPieceSize) + kPieceSize);
+      pieces.push_back(storePiece(shared_from_this(), at, data.slice(at - offset, next - at)));
+      at = next;
+    }
+    Result<void> outcome;
+    if (pieces.size() == 1) {
+      outcome = co_await std::move(pieces.front());
+    } else {
+      for (auto& r : co_await whenAll(core_.env.reactor, std::move(pieces)))
+        if (!r && outcome) outcome = std::move(r);
+    }
+    changedOnDisk(offset, end);
+    CO_TRY(outcome);
+    state_.stored(end);
+    state_.wrote(core_.env.reactor.wallNow());
+  }
+  notePending();
+  co_return co_await commit(true);
+}
+
+}  // namespace cairn::client

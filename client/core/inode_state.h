@@ -1,0 +1,70 @@
+// The attributes of one inode as this client sees them: what the MDS said last, and what this
+// client's writes have changed since without the MDS knowing. Pure. One reactor thread.
+//
+// Size and times go to the MDS after the data ("commit"): at any moment it knows a size of which
+// every byte is durable. dataVersion() is the version that this client's clean data belongs to; a
+// larger one in an answer means that somebody else changed the file, unless it was this client's
+// own mutation, which its caller says.
+#pragma once
+
+#include <optional>
+
+#include "client/core/mds_ops.h"
+
+namespace cairn::client {
+
+class InodeState {
+ public:
+  // Takes over an answer that changed nothing (getattr, lookup, readdir). True: somebody else
+  // changed the data since we last knew.
+  bool learn(const ServerAttr& a);
+  // The answer of a mutation of ours, before endMutation(). Such a mutation raises dataVersion by
+  // one at the most.
+  bool learnOwn(const ServerAttr& a);
+
+  // Around mutations of this inode that change its data version; one at a time.
+  void beginMutation() { mutating_ = true; }
+  void endMutation() { mutating_ = false; }
+
+  [[nodiscard]] bool loaded() const { return loaded_; }
+  [[nodiscard]] const ServerAttr& server() const { return server_; }
+  [[nodiscard]] uint64_t dataVersion() const { return dataVersion_; }
+
+  // A write was accepted at `nowNs`.
+  void wrote(int64_t nowNs);
+  // Bytes up to `end` of the file are durable on the OSDs (0: bytes changed, none were added).
+  void stored(uint64_t end);
+  // The size changed at the MDS by our doing: what was pending is settled.
+  void resized();
+
+  struct Commit {
+    uint64_t size = 0;  // 0: the MDS knows it
+    std::optional<int64_t> mtimeNs;
+    uint64_t writes = 0;
+  };
+  // Whether the MDS is behind what is durable.
+  [[nodiscard]] bool uncommitted() const { return uncommitted_ || grown(); }
+  // Whether it is behind in size.
+  [[nodiscard]] bool grown() const { return storedEnd_ > server_.size; }
+  Commit beginCommit();
+  void committed(const Commit& commit);
+  void commitFailed() { uncommitted_ = true; }
+  // Gives up what could not be committed.
+  void abandonCommit();
+
+  // `dirtyEnd`: the end of the last byte that is not flushed, or 0.
+  [[nodiscard]] uint64_t size(uint64_t dirtyEnd) const;
+  [[nodiscard]] Attr merged(uint64_t dirtyEnd) const;
+
+ private:
+  ServerAttr server_;
+  bool loaded_ = false;
+  uint64_t dataVersion_ = 0;
+  bool mutating_ = false;
+  uint64_t storedEnd_ = 0;          // of what was flushed beyond the size that the MDS knows
+  std::optional<int64_t> mtimeNs_;  // of the last write, until committed
+  uint64_t writes_ = 0;
+  bool uncommitted_ = false;
+};
+
+}  // namespace cairn::client

@@ -1,0 +1,296 @@
+#include "client/core/mds_ops.h"
+
+#include "client/core/decode.h"
+#include "client/core/mds_codec.h"
+
+namespace cairn::client {
+
+// Every Fill below refers to its coroutine's own parameters, which live as long as the call.
+using Request = schema::MdsRequest::Builder;
+
+Task<Result<ServerAttr>> MdsOps::lookup(InodeId parent, std::string name) {
+  auto reply = co_await session_.query([&](Request r) {
+    auto lookup = r.initLookup();
+    lookup.setParent(parent.value);
+    lookup.setName(bytes(name));
+  });
+  CO_TRY(reply);
+  auto entry = decode(*reply, readEntryReply);
+  CO_TRY(entry);
+  co_return entry->attr;
+}
+
+Task<Result<ServerAttr>> MdsOps::getattr(InodeId ino) {
+  auto reply = co_await session_.query([ino](Request r) { r.setGetattr(ino.value); });
+  CO_TRY(reply);
+  co_return decode(*reply, readAttrReply);
+}
+
+Task<Result<ServerAttr>> MdsOps::setattr(InodeId ino, AttrChange change) {
+  auto reply = co_await session_.mutate(
+      [&](Request r) {
+        auto s = r.initMutate().initSetattr();
+        s.setIno(ino.value);
+        if (change.mode) {
+          s.setSetMode(true);
+          s.setMode(*change.mode);
+        }
+        if (change.uid) {
+          s.setSetUid(true);
+          s.setUid(*change.uid);
+        }
+        if (change.gid) {
+          s.setSetGid(true);
+          s.setGid(*change.gid);
+        }
+        if (change.size) {
+          s.setSetSize(true);
+          s.setSize(*change.size);
+        }
+        if (change.atime) {
+          s.setSetAtime(true);
+          s.setAtimeNow(change.atime->now);
+          s.setAtimeNs(change.atime->ns);
+        }
+        if (change.mtime) {
+          s.setSetMtime(true);
+          s.setMtimeNow(change.mtime->now);
+          s.setMtimeNs(change.mtime->ns);
+        }
+        s.setClearSuid(change.clearSuid);
+      },
+      Repeat::kHarmless);
+  CO_TRY(reply);
+  co_return decode(*reply, readAttrReply);
+}
+
+Task<Result<ServerEntry>> MdsOps::make(MakeRequest what) {
+  auto reply = co_await session_.mutate(
+      [&](Request r) {
+        auto m = r.initMutate().initMake();
+        m.setParent(what.parent.value);
+        m.setName(bytes(what.name));
+        m.setMode(what.mode);
+        m.setUid(what.uid);
+        m.setGid(what.gid);
+        m.setRdev(what.rdev);
+        m.setTarget(bytes(what.target));
+        m.setOpen(what.open);
+      },
+      Repeat::kNever);
+  CO_TRY(reply);
+  co_return decode(*reply, readEntryReply);
+}
+
+Task<Result<ServerAttr>> MdsOps::link(InodeId ino, InodeId parent, std::string name) {
+  auto reply = co_await session_.mutate(
+      [&](Request r) {
+        auto l = r.initMutate().initLink();
+        l.setIno(ino.value);
+        l.setParent(parent.value);
+        l.setName(bytes(name));
+      },
+      Repeat::kNever);
+  CO_TRY(reply);
+  auto entry = decode(*reply, readEntryReply);
+  CO_TRY(entry);
+  co_return entry->attr;
+}
+
+Task<Result<void>> MdsOps::remove(InodeId parent, std::string name, bool directory) {
+  CO_TRY(co_await session_.mutate(
+      [&](Request r) {
+        auto m = r.initMutate().initRemove();
+        m.setParent(parent.value);
+        m.setName(bytes(name));
+        m.setDirectory(directory);
+      },
+      Repeat::kNever));
+  co_return Result<void>{};
+}
+
+Task<Result<void>> MdsOps::rename(InodeId parent, std::string name, InodeId newParent,
+                                  std::string newName, uint32_t flags) {
+  CO_TRY(co_await session_.mutate(
+      [&](Request r) {
+        auto m = r.initMutate().initRename();
+        m.setParent(parent.value);
+        m.setName(bytes(name));
+        m.setNewParent(newParent.value);
+        m.setNewName(bytes(newName));
+        m.setFlags(flags);
+      },
+      Repeat::kNever));
+  co_return Result<void>{};
+}
+
+Task<Result<std::string>> MdsOps::readlink(InodeId ino) {
+  auto reply = co_await session_.query([ino](Request r) { r.setReadlink(ino.value); });
+  CO_TRY(reply);
+  co_return decode(*reply, readDataReply);
+}
+
+Task<Result<std::pair<DirPage, std::vector<ServerAttr>>>> MdsOps::readdir(InodeId dir,
+                                                                          uint64_t cookie,
+                                                                          uint32_t limit,
+                                                                          bool plus) {
+  using Out = std::pair<DirPage, std::vector<ServerAttr>>;
+  auto reply = co_await session_.query([=](Request r) {
+    auto q = r.initReaddir();
+    q.setIno(dir.value);
+    q.setCookie(cookie);
+    q.setLimit(limit);
+    q.setPlus(plus);
+  });
+  CO_TRY(reply);
+  co_return decode(*reply, [plus](const InMessage& m) -> Result<Out> {
+    auto body = m.body<schema::MdsReply>();
+    if (!body.isReaddir()) return fail(Errc::kBadMessage, "the MDS answered another question");
+    Out out;
+    for (auto e : body.getReaddir().getEntries()) {
+      DirEntry entry;
+      entry.name = text(e.getName());
+      entry.ino = InodeId{e.getIno()};
+      entry.type = e.getType();
+      entry.cookie = e.getCookie();
+      out.first.entries.push_back(std::move(entry));
+      if (plus) out.second.push_back(readAttr(e.getAttr()));
+    }
+    out.first.end = body.getReaddir().getEnd();
+    return out;
+  });
+}
+
+Task<Result<std::string>> MdsOps::getxattr(InodeId ino, std::string name) {
+  auto reply = co_await session_.query([&](Request r) {
+    auto q = r.initGetxattr();
+    q.setIno(ino.value);
+    q.setName(bytes(name));
+  });
+  CO_TRY(reply);
+  co_return decode(*reply, readDataReply);
+}
+
+Task<Result<std::vector<std::string>>> MdsOps::listxattr(InodeId ino) {
+  auto reply = co_await session_.query([ino](Request r) { r.setListxattr(ino.value); });
+  CO_TRY(reply);
+  auto data = decode(*reply, readDataReply);
+  CO_TRY(data);
+  std::vector<std::string> names;
+  for (size_t at = 0; at < data->size();) {
+    size_t zero = data->find('\0', at);
+    if (zero == std::string::npos) co_return fail(Errc::kBadMessage, "an attribute name is cut");
+    names.push_back(data->substr(at, zero - at));
+    at = zero + 1;
+  }
+  co_return names;
+}
+
+Task<Result<void>> MdsOps::setxattr(InodeId ino, std::string name, std::string value,
+                                    uint32_t flags) {
+  CO_TRY(co_await session_.mutate(
+      [&](Request r) {
+        auto m = r.initMutate().initSetxattr();
+        m.setIno(ino.value);
+        m.setName(bytes(name));
+        m.setValue(bytes(value));
+        m.setFlags(flags);
+      },
+      flags == 0 ? Repeat::kHarmless : Repeat::kNever));
+  co_return Result<void>{};
+}
+
+Task<Result<void>> MdsOps::removexattr(InodeId ino, std::string name) {
+  CO_TRY(co_await session_.mutate(
+      [&](Request r) {
+        auto m = r.initMutate().initRemovexattr();
+        m.setIno(ino.value);
+        m.setName(bytes(name));
+      },
+      Repeat::kNever));
+  co_return Result<void>{};
+}
+
+Task<Result<Capacity>> MdsOps::statfs() {
+  auto reply = co_await session_.query([](Request r) { r.setStatfs(); });
+  CO_TRY(reply);
+  co_return decode(*reply, [](const InMessage& m) -> Result<Capacity> {
+    auto body = m.body<schema::MdsReply>();
+    if (!body.isStatfs()) return fail(Errc::kBadMessage, "the MDS answered another question");
+    auto s = body.getStatfs();
+    return Capacity{s.getBytesTotal(), s.getBytesFree(), s.getInodes(), s.getInodesFree()};
+  });
+}
+
+Task<Result<ServerEntry>> MdsOps::open(InodeId ino) {
+  auto reply = co_await session_.query([ino](Request r) { r.initOpen().setIno(ino.value); });
+  CO_TRY(reply);
+  co_return decode(*reply, readEntryReply);
+}
+
+Task<Result<void>> MdsOps::release(std::vector<InodeId> inodes) {
+  CO_TRY(co_await session_.query([&](Request r) {
+    auto list = r.initRelease(static_cast<uint32_t>(inodes.size()));
+    for (uint32_t i = 0; i < list.size(); ++i) list.set(i, inodes[i].value);
+  }));
+  co_return Result<void>{};
+}
+
+namespace {
+void fillChunks(schema::Chunks::Builder c, InodeId ino, uint32_t first, uint32_t count) {
+  c.setIno(ino.value);
+  c.setFirst(first);
+  c.setCount(count);
+}
+}  // namespace
+
+Task<Result<ChunkList>> MdsOps::chunks(InodeId ino, uint32_t first, uint32_t count) {
+  auto reply =
+      co_await session_.query([=](Request r) { fillChunks(r.initChunks(), ino, first, count); });
+  CO_TRY(reply);
+  co_return decode(*reply, readChunksReply);
+}
+
+Task<Result<ChunkList>> MdsOps::allocChunks(InodeId ino, uint32_t first, uint32_t count) {
+  auto reply = co_await session_.mutate(
+      [=](Request r) { fillChunks(r.initMutate().initAllocChunks(), ino, first, count); },
+      Repeat::kHarmless);
+  CO_TRY(reply);
+  co_return decode(*reply, readChunksReply);
+}
+
+Task<Result<ServerAttr>> MdsOps::removeChunks(InodeId ino, uint32_t first, uint32_t count) {
+  auto reply = co_await session_.mutate(
+      [=](Request r) { fillChunks(r.initMutate().initRemoveChunks(), ino, first, count); },
+      Repeat::kHarmless);
+  CO_TRY(reply);
+  co_return decode(*reply, readAttrReply);
+}
+
+Task<Result<ServerAttr>> MdsOps::commitWrite(CommitRequest what) {
+  auto reply = co_await session_.mutate(
+      [&](Request r) {
+        auto c = r.initMutate().initCommitWrite();
+        c.setIno(what.ino.value);
+        c.setSize(what.size);
+        c.setSetMtime(what.mtimeNs.has_value());
+        c.setMtimeNs(what.mtimeNs.value_or(0));
+      },
+      Repeat::kHarmless);
+  CO_TRY(reply);
+  co_return decode(*reply, readAttrReply);
+}
+
+Task<Result<ServerAttr>> MdsOps::tailCleaned(InodeId ino, uint64_t size) {
+  auto reply = co_await session_.mutate(
+      [=](Request r) {
+        auto t = r.initMutate().initTailCleaned();
+        t.setIno(ino.value);
+        t.setSize(size);
+      },
+      Repeat::kHarmless);
+  CO_TRY(reply);
+  co_return decode(*reply, readAttrReply);
+}
+
+}  // namespace cairn::client

@@ -1,0 +1,85 @@
+// The MDS's operations as functions: plain values in, plain values out. Failures that may pass are
+// waited out by the session; mutations are executed exactly once and are durable when they
+// complete. One reactor thread.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "client/core/chunk_io.h"
+#include "client/core/filesystem.h"
+#include "client/core/session.h"
+
+namespace cairn::client {
+
+// What the MDS says of an inode: what stat(2) shows and what the data path needs.
+struct ServerAttr : Attr {
+  uint32_t chunkCount = 0;
+  bool tailUnclean = false;    // see types.capnp
+  uint64_t changeVersion = 0;  // grows with every change of the inode
+};
+
+// Chunks that exist in [first, first + count) of a file.
+struct ChunkList {
+  std::vector<std::pair<uint32_t, ChunkAddr>> chunks;  // (index, address), ascending
+};
+
+struct ServerEntry {
+  ServerAttr attr;
+  ChunkList chunks;  // of an inode that was opened: the first ones, at most kFirstChunks
+};
+inline constexpr size_t kFirstChunks = 16;
+inline constexpr uint32_t kMaxChunksPerCall = 1024;
+
+struct MakeRequest {
+  InodeId parent;
+  std::string name;
+  uint32_t mode = 0, uid = 0, gid = 0;
+  uint64_t rdev = 0;
+  std::string target;  // symlinks
+  bool open = false;   // regular files: and the session has it open afterwards
+};
+
+struct CommitRequest {
+  InodeId ino;
+  uint64_t size = 0;  // the file grows to it
+  std::optional<int64_t> mtimeNs;
+};
+
+class MdsOps {
+ public:
+  explicit MdsOps(Session& session) : session_(session) {}
+
+  Task<Result<ServerAttr>> lookup(InodeId parent, std::string name);
+  Task<Result<ServerAttr>> getattr(InodeId ino);
+  Task<Result<ServerAttr>> setattr(InodeId ino, AttrChange change);
+  Task<Result<ServerEntry>> make(MakeRequest what);
+  Task<Result<ServerAttr>> link(InodeId ino, InodeId parent, std::string name);
+  Task<Result<void>> remove(InodeId parent, std::string name, bool directory);
+  Task<Result<void>> rename(InodeId parent, std::string name, InodeId newParent,
+                            std::string newName, uint32_t flags);
+  Task<Result<std::string>> readlink(InodeId ino);
+  // Entries with their attributes as the MDS has them.
+  Task<Result<std::pair<DirPage, std::vector<ServerAttr>>>> readdir(InodeId dir, uint64_t cookie,
+                                                                    uint32_t limit, bool plus);
+  Task<Result<std::string>> getxattr(InodeId ino, std::string name);
+  Task<Result<std::vector<std::string>>> listxattr(InodeId ino);
+  Task<Result<void>> setxattr(InodeId ino, std::string name, std::string value, uint32_t flags);
+  Task<Result<void>> removexattr(InodeId ino, std::string name);
+  Task<Result<Capacity>> statfs();
+
+  Task<Result<ServerEntry>> open(InodeId ino);
+  Task<Result<void>> release(std::vector<InodeId> inodes);
+  // At most kMaxChunksPerCall.
+  Task<Result<ChunkList>> chunks(InodeId ino, uint32_t first, uint32_t count);
+  Task<Result<ChunkList>> allocChunks(InodeId ino, uint32_t first, uint32_t count);
+  Task<Result<ServerAttr>> removeChunks(InodeId ino, uint32_t first, uint32_t count);
+  Task<Result<ServerAttr>> commitWrite(CommitRequest what);
+  Task<Result<ServerAttr>> tailCleaned(InodeId ino, uint64_t size);
+
+ private:
+  Session& session_;
+};
+
+}  // namespace cairn::client

@@ -1,0 +1,85 @@
+// The Filesystem of one mount: wires the parts together, lets operations in, and ends them. One
+// reactor thread.
+#pragma once
+
+#include "client/core/file_table.h"
+#include "client/core/op_gate.h"
+
+namespace cairn::client {
+
+class Mount final : public Filesystem {
+ public:
+  Mount(Env& env, Options options, MountInfo info);
+  ~Mount() override;
+
+  // Connects; on failure the mount has been ended again.
+  Task<Result<void>> start();
+  Task<Result<void>> unmount() override;
+  Task<void> abandon() override;
+
+  Task<Result<Attr>> lookup(InodeId parent, std::string name) override;
+  Task<Result<Attr>> getattr(InodeId ino) override;
+  Task<Result<Attr>> setattr(InodeId ino, AttrChange change) override;
+  Task<Result<std::string>> readlink(InodeId ino) override;
+  Task<Result<Attr>> mknod(InodeId parent, std::string name, uint32_t mode, uint64_t rdev,
+                           uint32_t uid, uint32_t gid) override;
+  Task<Result<Attr>> mkdir(InodeId parent, std::string name, uint32_t mode, uint32_t uid,
+                           uint32_t gid) override;
+  Task<Result<Attr>> symlink(InodeId parent, std::string name, std::string target, uint32_t uid,
+                             uint32_t gid) override;
+  Task<Result<Attr>> link(InodeId ino, InodeId newParent, std::string newName) override;
+  Task<Result<void>> unlink(InodeId parent, std::string name) override;
+  Task<Result<void>> rmdir(InodeId parent, std::string name) override;
+  Task<Result<void>> rename(InodeId parent, std::string name, InodeId newParent,
+                            std::string newName, uint32_t flags) override;
+  Task<Result<DirPage>> readdir(InodeId dir, uint64_t cookie, uint32_t limit, bool plus) override;
+  Task<Result<std::string>> getxattr(InodeId ino, std::string name) override;
+  Task<Result<std::vector<std::string>>> listxattr(InodeId ino) override;
+  Task<Result<void>> setxattr(InodeId ino, std::string name, std::string value,
+                              uint32_t flags) override;
+  Task<Result<void>> removexattr(InodeId ino, std::string name) override;
+  Task<Result<Capacity>> statfs() override;
+
+  Task<Result<Opened>> open(InodeId ino, int flags) override;
+  Task<Result<Opened>> create(InodeId parent, std::string name, uint32_t mode, uint32_t uid,
+                              uint32_t gid, int flags) override;
+  Task<Result<std::vector<Buffer>>> read(std::shared_ptr<Handle> h, uint64_t offset,
+                                         uint32_t length) override;
+  Task<Result<void>> write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data) override;
+  Task<Result<void>> flush(std::shared_ptr<Handle> h) override;
+  Task<Result<void>> fsync(std::shared_ptr<Handle> h) override;
+  Task<Result<void>> fdatasync(std::shared_ptr<Handle> h) override;
+  Task<Result<void>> fsyncInode(InodeId ino) override;
+  Task<void> release(std::shared_ptr<Handle> h) override;
+  Task<Result<void>> fallocate(std::shared_ptr<Handle> h, int mode, uint64_t offset,
+                               uint64_t length) override;
+  Task<Result<uint64_t>> seek(std::shared_ptr<Handle> h, uint64_t offset, int whence) override;
+  Task<Result<uint64_t>> copyRange(std::shared_ptr<Handle> in, uint64_t inOffset,
+                                   std::shared_ptr<Handle> out, uint64_t outOffset,
+                                   uint64_t length) override;
+
+ private:
+  Task<void> shutDown();
+  Task<Result<Attr>> make(MakeRequest what);
+  Task<Result<Opened>> createNew(MakeRequest what, int flags);
+  Task<Result<void>> syncHandle(std::shared_ptr<Handle> h, bool sizeOnly);
+
+  Env& env_;
+  const Options options_;
+  Event stop_;
+  TaskScope scope_;
+  OpGate gate_;
+  OsdLinks links_;
+  Session session_;
+  MapCache maps_;
+  MdsOps mds_;
+  ChunkIo io_;
+  BlockCache cache_;
+  DirtyBudget budget_;
+  Core core_;
+  FileTable files_;
+  bool ending_ = false;
+  Event ended_;
+};
+
+}  // namespace cairn::client

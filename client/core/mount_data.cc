@@ -1,0 +1,165 @@
+// Open files.
+#include <fcntl.h>
+
+#include <algorithm>
+
+#include "client/core/mount.h"
+
+namespace cairn::client {
+
+namespace {
+// A copy goes on in the caller's next call, so that it can be interrupted.
+constexpr uint64_t kMaxCopy = 128 * kMiB;
+// create() without O_EXCL may lose the name to others in both of its steps.
+constexpr int kCreateTries = 8;
+
+bool writable(int flags) {
+  return (flags & O_ACCMODE) != O_RDONLY;
+}
+}  // namespace
+
+Task<Result<Filesystem::Opened>> Mount::open(InodeId ino, int flags) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await files_.open(ino, flags);
+}
+
+Task<Result<Filesystem::Opened>> Mount::create(InodeId parent, std::string name, uint32_t mode,
+                                               uint32_t uid, uint32_t gid, int flags) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  MakeRequest what{.parent = parent,
+                   .name = std::move(name),
+                   .mode = S_IFREG | (mode & 07777),
+                   .uid = uid,
+                   .gid = gid,
+                   .rdev = 0,
+                   .target = {},
+                   .open = true};
+  for (int i = 0;; ++i) {
+    auto made = co_await createNew(what, flags);
+    if (made || made.error().code != Errc::kExists || (flags & O_EXCL) != 0) co_return made;
+    auto there = co_await mds_.lookup(parent, what.name);
+    if (there) {
+      files_.see(*there);
+      co_return co_await files_.open(there->ino, flags);
+    }
+    if (there.error().code != Errc::kNotFound || i == kCreateTries) co_return fail(there.error());
+  }
+}
+
+Task<Result<Filesystem::Opened>> Mount::createNew(MakeRequest what, int flags) {
+  uint64_t connections = session_.connections();
+  auto entry = co_await mds_.make(std::move(what));
+  CO_TRY(entry);
+  Opened opened = files_.adopt(*entry, flags);
+  if (connections != session_.connections()) {
+    // A reclaim in between did not name the new inode: say that it is open.
+    auto again = co_await mds_.open(entry->attr.ino);
+    if (!again) {
+      files_.release(*opened.handle);
+      co_return fail(again.error());
+    }
+  }
+  co_return opened;
+}
+
+Task<Result<std::vector<Buffer>>> Mount::read(std::shared_ptr<Handle> h, uint64_t offset,
+                                              uint32_t length) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await h->file->read(*h, offset, length);
+}
+
+Task<Result<void>> Mount::write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await h->file->write(*h, offset, std::move(data));
+}
+
+Task<Result<void>> Mount::syncHandle(std::shared_ptr<Handle> h, bool sizeOnly) {
+  auto synced = co_await h->file->sync(sizeOnly);
+  if (auto e = h->file->errors().check(h->seen)) co_return fail(std::move(*e));
+  co_return synced;
+}
+
+Task<Result<void>> Mount::flush(std::shared_ptr<Handle> h) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  // Closing a descriptor that cannot write has nothing to wait for.
+  if (!writable(h->flags)) co_return Result<void>{};
+  co_return co_await syncHandle(std::move(h), false);
+}
+
+Task<Result<void>> Mount::fsync(std::shared_ptr<Handle> h) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await syncHandle(std::move(h), false);
+}
+
+Task<Result<void>> Mount::fdatasync(std::shared_ptr<Handle> h) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await syncHandle(std::move(h), true);
+}
+
+Task<Result<void>> Mount::fsyncInode(InodeId ino) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  auto file = files_.find(ino);
+  if (!file) co_return Result<void>{};
+  CO_TRY(co_await file->sync(false));
+  if (auto e = file->errors().untold()) co_return fail(std::move(*e));
+  co_return Result<void>{};
+}
+
+Task<void> Mount::release(std::shared_ptr<Handle> h) {
+  OpGate::Pass pass(gate_);
+  if (!pass.admitted()) co_return;  // the session goes as a whole
+  files_.release(*h);
+}
+
+Task<Result<void>> Mount::fallocate(std::shared_ptr<Handle> h, int mode, uint64_t offset,
+                                    uint64_t length) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await h->file->fallocate(mode, offset, length);
+}
+
+Task<Result<uint64_t>> Mount::seek(std::shared_ptr<Handle> h, uint64_t offset, int whence) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await h->file->seek(offset, whence);
+}
+
+Task<Result<uint64_t>> Mount::copyRange(std::shared_ptr<Handle> in, uint64_t inOffset,
+                                        std::shared_ptr<Handle> out, uint64_t outOffset,
+                                        uint64_t length) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  if (in->file == out->file && inOffset < outOffset + length && outOffset < inOffset + length)
+    co_return fail(Errc::kInvalid, "the ranges overlap");
+  length = std::min(length, kMaxCopy);
+  uint64_t copied = 0;
+  while (copied < length) {
+    // Pieces of the source as it is cut: read-ahead runs before us, write-behind after us.
+    uint64_t at = inOffset + copied;
+    uint64_t n = std::min(length - copied, kPieceSize - at % kPieceSize);
+    auto parts = co_await in->file->read(*in, at, static_cast<uint32_t>(n));
+    Result<void> step;
+    if (!parts) step = fail(parts.error());
+    if (step && parts->empty()) break;
+    for (size_t i = 0; step && i < parts->size(); ++i) {
+      Buffer part = (*parts)[i];
+      step = co_await out->file->write(*out, outOffset + copied, part);
+      if (step) copied += part.size();
+    }
+    if (!step) {
+      if (copied == 0) co_return fail(step.error());
+      break;
+    }
+  }
+  co_return copied;
+}
+
+}  // namespace cairn::client

@@ -1,0 +1,150 @@
+// Names and attributes: the MDS does the work; what this client has not flushed yet is added to
+// what it says.
+#include <fcntl.h>
+
+#include "client/core/mount.h"
+
+namespace cairn::client {
+
+Task<Result<Attr>> Mount::lookup(InodeId parent, std::string name) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  auto attr = co_await mds_.lookup(parent, std::move(name));
+  CO_TRY(attr);
+  co_return files_.see(*attr);
+}
+
+Task<Result<Attr>> Mount::getattr(InodeId ino) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  auto attr = co_await mds_.getattr(ino);
+  CO_TRY(attr);
+  co_return files_.see(*attr);
+}
+
+Task<Result<Attr>> Mount::setattr(InodeId ino, AttrChange change) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  if (change.size) {
+    auto file = co_await files_.fetch(ino);
+    CO_TRY(file);
+    co_return co_await (*file)->setattr(std::move(change));
+  }
+  if (auto file = files_.find(ino)) co_return co_await file->setattr(std::move(change));
+  auto attr = co_await mds_.setattr(ino, std::move(change));
+  CO_TRY(attr);
+  co_return files_.see(*attr);
+}
+
+Task<Result<std::string>> Mount::readlink(InodeId ino) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await mds_.readlink(ino);
+}
+
+Task<Result<Attr>> Mount::make(MakeRequest what) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  auto entry = co_await mds_.make(std::move(what));
+  CO_TRY(entry);
+  co_return files_.see(entry->attr);
+}
+
+Task<Result<Attr>> Mount::mknod(InodeId parent, std::string name, uint32_t mode, uint64_t rdev,
+                                uint32_t uid, uint32_t gid) {
+  return make({.parent = parent,
+               .name = std::move(name),
+               .mode = mode,
+               .uid = uid,
+               .gid = gid,
+               .rdev = rdev,
+               .target = {},
+               .open = false});
+}
+
+Task<Result<Attr>> Mount::mkdir(InodeId parent, std::string name, uint32_t mode, uint32_t uid,
+                                uint32_t gid) {
+  return mknod(parent, std::move(name), S_IFDIR | (mode & 07777), 0, uid, gid);
+}
+
+Task<Result<Attr>> Mount::symlink(InodeId parent, std::string name, std::string target,
+                                  uint32_t uid, uint32_t gid) {
+  return make({.parent = parent,
+               .name = std::move(name),
+               .mode = S_IFLNK | 0777,
+               .uid = uid,
+               .gid = gid,
+               .rdev = 0,
+               .target = std::move(target),
+               .open = false});
+}
+
+Task<Result<Attr>> Mount::link(InodeId ino, InodeId newParent, std::string newName) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  auto attr = co_await mds_.link(ino, newParent, std::move(newName));
+  CO_TRY(attr);
+  co_return files_.see(*attr);
+}
+
+Task<Result<void>> Mount::unlink(InodeId parent, std::string name) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await mds_.remove(parent, std::move(name), false);
+}
+
+Task<Result<void>> Mount::rmdir(InodeId parent, std::string name) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await mds_.remove(parent, std::move(name), true);
+}
+
+Task<Result<void>> Mount::rename(InodeId parent, std::string name, InodeId newParent,
+                                 std::string newName, uint32_t flags) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await mds_.rename(parent, std::move(name), newParent, std::move(newName), flags);
+}
+
+Task<Result<DirPage>> Mount::readdir(InodeId dir, uint64_t cookie, uint32_t limit, bool plus) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  auto page = co_await mds_.readdir(dir, cookie, limit, plus);
+  CO_TRY(page);
+  auto& [out, attrs] = *page;
+  for (size_t i = 0; i < attrs.size(); ++i) out.entries[i].attr = files_.see(attrs[i]);
+  co_return std::move(out);
+}
+
+Task<Result<std::string>> Mount::getxattr(InodeId ino, std::string name) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await mds_.getxattr(ino, std::move(name));
+}
+
+Task<Result<std::vector<std::string>>> Mount::listxattr(InodeId ino) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await mds_.listxattr(ino);
+}
+
+Task<Result<void>> Mount::setxattr(InodeId ino, std::string name, std::string value,
+                                   uint32_t flags) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await mds_.setxattr(ino, std::move(name), std::move(value), flags);
+}
+
+Task<Result<void>> Mount::removexattr(InodeId ino, std::string name) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await mds_.removexattr(ino, std::move(name));
+}
+
+Task<Result<Capacity>> Mount::statfs() {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await mds_.statfs();
+}
+
+}  // namespace cairn::client
