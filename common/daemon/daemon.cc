@@ -98,7 +98,8 @@ Result<int> runIn(const DaemonSpec& spec, const CommandLine& line,
   Daemon daemon(env, *config, spec.section, line.readyFd);
 
   std::unique_ptr<MetricsServer> server;
-  if (const std::string& at = config->text(spec.section + ".metrics_listen"); !at.empty()) {
+  const std::string& at = config->text(spec.section + ".metrics_listen");
+  if (!at.empty() && !(spec.isErrand && spec.isErrand())) {
     auto endpoint = parseEndpoint(at);
     TRY(endpoint);
     server = std::make_unique<MetricsServer>(env, *endpoint);

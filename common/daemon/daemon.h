@@ -41,6 +41,9 @@ struct DaemonSpec {
   std::span<const Setting> settings;
   // Adds options of this daemon alone; their targets must outlive runDaemon(). May be empty.
   std::function<void(CLI::App&)> addOptions;
+  // Asked after parsing: true when this call only does a piece of work and serves nothing, so that
+  // no metrics port is opened. May be empty.
+  std::function<bool()> isErrand;
 };
 
 class Daemon {

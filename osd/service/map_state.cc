@@ -10,7 +10,8 @@ void MapState::adopt(ClusterMap map) {
 }
 
 void MapState::renew(MapEpoch epoch, TimePoint sentAt, Duration lease) {
-  if (map_ && map_->epoch == epoch) leaseUntil_ = std::max(leaseUntil_, sentAt + lease);
+  if (map_ && map_->epoch == epoch)
+    leaseUntil_ = std::max(leaseUntil_, sentAt + lease - lease / 20);
 }
 
 Duration MapState::leaseLeft() const {

@@ -2,7 +2,8 @@
 //
 // Invariant: no data request is served past the lease's end. The lease counts from when the request
 // to the MDS was SENT, and the MDS counts it from when it arrived, which is later; so the MDS
-// promotes others only after this OSD has stopped, whatever the two clocks read.
+// promotes others only after this OSD has stopped, whatever the two clocks read. A twentieth of the
+// lease is left unused, so that a clock may also run slow by five per cent.
 //
 // One reactor thread. The map is immutable and shared: a coroutine that keeps a Placement keeps the
 // map that it came from.

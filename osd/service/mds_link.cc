@@ -32,8 +32,7 @@ MdsLink::MdsLink(Env& env, MdsLinkOptions options, Store& store, MapState& map)
       map_(map),
       interval_(options_.retryEvery),
       beating_(env.reactor),
-      stop_(env.reactor),
-      joined_(env.reactor) {
+      stop_(env.reactor) {
   for (const Endpoint& to : options_.mds)
     clients_.push_back(
         std::make_unique<RpcClient>(env_, clientOptions(to, store_.cluster(), store_.osdId())));
@@ -56,7 +55,7 @@ Task<Result<void>> MdsLink::enroll() {
   auto r = m.body<schema::MdsRequest>().initMutate().initOsdRegister();
   r.initUuid().setHi(store_.uuid().hi);
   r.getUuid().setLo(store_.uuid().lo);
-  r.setAddr(options_.addr);
+  r.setAddr(addr_);
   r.setHost(options_.host);
   r.setRack(options_.rack);
   r.setDeviceClass(options_.deviceClass);
@@ -78,7 +77,7 @@ Task<Result<void>> MdsLink::enroll() {
   if (!store_.osdId()) CO_TRY(co_await store_.recordOsdId(id));
   map_.setSelf(id);
   for (auto& c : clients_) c->setIdentity({schema::Hello::Role::OSD, store_.cluster(), id.value});
-  env_.log.info("registered", {{"osd", id.value}, {"addr", options_.addr}});
+  env_.log.info("registered", {{"osd", id.value}, {"addr", addr_}});
   enrolled_ = true;
   co_return Result<void>{};
 }
@@ -117,7 +116,7 @@ Task<Result<void>> MdsLink::beat() {
   const Duration lease = std::chrono::milliseconds(news.getLeaseMs());
   map_.renew(map_.epoch(), sentAt, lease);
   interval_ = std::clamp<Duration>(lease / 5, 20ms, 1s);
-  if (map_.leased()) joined_.set();
+  if (map_.leased() && !std::exchange(joined_, true) && options_.onJoined) options_.onJoined();
   co_return Result<void>{};
 }
 

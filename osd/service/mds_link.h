@@ -5,6 +5,7 @@
 // trying, asking each of the metadata servers in turn, and serves until its lease is over.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -32,13 +33,13 @@ class MapSource {
 
 struct MdsLinkOptions {
   std::vector<Endpoint> mds;
-  std::string addr;  // HOST:PORT where we serve
   std::string host, rack;
   schema::DeviceClass deviceClass = schema::DeviceClass::SSD;
   uint32_t pid = 0;
   uint64_t incarnation = 0;
   Duration callTimeout = 1s;
-  Duration retryEvery = 200ms;  // while nobody answers
+  Duration retryEvery = 200ms;     // while nobody answers
+  std::function<void()> onJoined;  // once: registered, and the first lease is held
 };
 
 class MdsLink final : public MapSource {
@@ -48,6 +49,8 @@ class MdsLink final : public MapSource {
   MdsLink(const MdsLink&) = delete;
   MdsLink& operator=(const MdsLink&) = delete;
 
+  // HOST:PORT where we serve; before run().
+  void setAddress(std::string addr) { addr_ = std::move(addr); }
   // Registers and sends heartbeats until close(), or until something makes it pointless: another
   // cluster, another protocol, an id that is not ours.
   Task<Result<void>> run();
@@ -55,8 +58,6 @@ class MdsLink final : public MapSource {
   // Ends run() and every refresh; when it completes, no refresh runs. The owner joins run().
   Task<void> close();
 
-  // Set when this store is registered and holds its first lease.
-  [[nodiscard]] Event& joined() { return joined_; }
   // What went wrong last; ok when the latest attempt succeeded.
   [[nodiscard]] const Result<void>& lastOutcome() const { return outcome_; }
 
@@ -69,17 +70,17 @@ class MdsLink final : public MapSource {
 
   Env& env_;
   MdsLinkOptions options_;
+  std::string addr_;
   Store& store_;
   MapState& map_;
   std::vector<std::unique_ptr<RpcClient>> clients_;  // one per MDS
   size_t current_ = 0;                               // the one that answered last
-  bool enrolled_ = false, closed_ = false;
+  bool enrolled_ = false, joined_ = false, closed_ = false;
   Duration interval_;
   uint64_t beats_ = 0;  // sent so far
   Result<void> outcome_;
   AsyncMutex beating_;
   Event stop_;
-  Event joined_;
 };
 
 // Asks the metadata servers in turn which cluster they are, until one answers, `stop` is set
