@@ -13,7 +13,9 @@ constexpr unsigned kFirstSegmentWords = 96;
 
 OutMessage::OutMessage()
     : builder_(std::make_unique<capnp::MallocMessageBuilder>(kFirstSegmentWords)),
-      header_(builder_->initRoot<schema::RpcHeader>()) {}
+      header_(builder_->initRoot<schema::RpcHeader>()) {
+  header_.setKind(schema::RpcHeader::Kind::REQUEST);  // a hello, which is zero, says so itself
+}
 
 void OutMessage::addPayload(Buffer part) {
   if (part.empty()) return;
