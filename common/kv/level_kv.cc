@@ -215,11 +215,6 @@ class LevelKvFactory final : public KvFactory {
     if (!status.ok()) return fail(openError(status, path, env, {}));
     return {};
   }
-  Result<void> destroy(const std::string& path) override {
-    leveldb::Options o;
-    if (env_) o.env = env_;
-    return resultOf(leveldb::DestroyDB(path, o), path);
-  }
 
  private:
   leveldb::Env* env_;

@@ -170,7 +170,7 @@ bool endsInZero(leveldb::Env& env, const std::string& name) {
 
 }  // namespace
 
-// What LevelDB holds: checks invariant 2 around every call and keeps invariant 1 when it is let go.
+// What LevelDB holds: checks invariant 3 around every call and keeps invariant 1 when it is let go.
 // LevelDB 1.23 drops a log without Close(), later versions close it first: both end here.
 class LogOrderEnv::LogFile final : public leveldb::WritableFile {
  public:
@@ -264,6 +264,21 @@ Status LogOrderEnv::NewSequentialFile(const std::string& name, leveldb::Sequenti
     }
   }
   return target()->NewSequentialFile(name, file);
+}
+
+Status LogOrderEnv::RenameFile(const std::string& from, const std::string& to) {
+  if (Status s = target()->RenameFile(from, to); !s.ok()) return s;
+  if (baseName(to) != "CURRENT") return Status::OK();
+  // LevelDB's interface syncs a directory only together with a MANIFEST that is in it.
+  std::string manifest;
+  if (Status s = leveldb::ReadFileToString(target(), to, &manifest); !s.ok()) return s;
+  while (manifest.ends_with('\n')) manifest.pop_back();
+  leveldb::WritableFile* raw = nullptr;
+  if (Status s = target()->NewAppendableFile(directoryOf(to) + "/" + manifest, &raw); !s.ok())
+    return s;
+  std::unique_ptr<leveldb::WritableFile> file(raw);
+  if (Status s = file->Sync(); !s.ok()) return s;
+  return file->Close();
 }
 
 Status LogOrderEnv::LockFile(const std::string& name, leveldb::FileLock** lock) {

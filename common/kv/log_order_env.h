@@ -3,12 +3,16 @@
 // LevelDB appends to one log until the memtable is full, then starts another. With sync=false it
 // never syncs the log it leaves, so a later synced write makes the new log durable while the tail
 // of the old one is not: a power cut before the memtable's table is written loses a *middle* part
-// of history. This wrapper keeps two invariants:
+// of history. This wrapper keeps three invariants:
 //
 //   1. A log is durable as a whole before the next one takes its first record. So what survives
 //      power loss is always a prefix of the write order, synced or not: a batch that carries an
 //      "applied up to here" mark implies everything written before it.
-//   2. A log that failed once (append, flush or sync) takes nothing more, and neither does a later
+//   2. Opening a database ends its old logs for good: that CURRENT names the new MANIFEST is
+//   durable
+//      before the first write. LevelDB does not sync that rename; losing it after writes to the new
+//      log would bring back the old logs, which may be torn by an earlier crash, in front of it.
+//   3. A log that failed once (append, flush or sync) takes nothing more, and neither does a later
 //      one: after a failed append the log may end in half a record, and after a failed fsync the
 //      kernel may have dropped the pages. Writes fail until the database is opened again.
 //
@@ -46,7 +50,7 @@ class LogOrderEnv final : public leveldb::EnvWrapper {
   // The sink of the newest log: take it on the writing thread, sync it on any. Null before the
   // database is open.
   [[nodiscard]] std::shared_ptr<LogSink> currentLog();
-  // sink.sync(), and invariant 2 if it fails. Any thread.
+  // sink.sync(), and invariant 3 if it fails. Any thread.
   leveldb::Status syncLog(LogSink& sink);
   // True when LockFile was refused because somebody else holds the lock.
   [[nodiscard]] bool lockRefused() const { return lockRefused_; }
@@ -54,6 +58,7 @@ class LogOrderEnv final : public leveldb::EnvWrapper {
   leveldb::Status NewWritableFile(const std::string& name, leveldb::WritableFile** file) override;
   leveldb::Status NewSequentialFile(const std::string& name,
                                     leveldb::SequentialFile** file) override;
+  leveldb::Status RenameFile(const std::string& from, const std::string& to) override;
   leveldb::Status LockFile(const std::string& name, leveldb::FileLock** lock) override;
 
  private:

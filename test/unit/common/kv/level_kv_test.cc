@@ -1,0 +1,146 @@
+// LevelKv on the host's file system. Crashes are in test/unit/common/sim/sim_kv_test.cc.
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include "common/kv/kv.h"
+#include "common/sim/sim_world.h"
+
+using namespace cairn;
+using sim::SimNode;
+using sim::SimWorld;
+
+namespace {
+
+struct TempDir {
+  TempDir() {
+    std::string name = (std::filesystem::temp_directory_path() / "kv_test.XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  ~TempDir() { std::filesystem::remove_all(path); }
+  std::filesystem::path path;
+};
+
+// The host's file system, under a simulated reactor: offloaded work runs at once.
+struct Fixture {
+  TempDir dir;
+  SimWorld world{1};
+  SimNode& node = world.addNode("host");
+  std::unique_ptr<KvFactory> factory = makeLevelKvFactory();
+  const std::string path = (dir.path / "db").string();
+
+  Result<std::unique_ptr<Kv>> open(KvOptions options = {}) {
+    return factory->open(node.reactor(), path, options);
+  }
+  std::unique_ptr<Kv> opened(KvOptions options = {}) {
+    auto kv = open(options);
+    REQUIRE_MESSAGE(kv.has_value(), kv.error().text());
+    return std::move(*kv);
+  }
+};
+
+}  // namespace
+
+TEST_CASE_FIXTURE(Fixture, "kv: batches are there after a reopen; later calls win") {
+  auto kv = opened();
+  KvBatch batch;
+  batch.put("a", "1");
+  batch.put("b", "2");
+  batch.del("a");
+  batch.put("b", "3");
+  batch.put(std::string("nul\0key", 7), "");
+  CHECK(batch.sizeBytes() > 12);
+  CHECK(kv->write(batch).has_value());
+  CHECK(world.await(node, kv->sync())->has_value());
+  kv.reset();
+  kv = opened({.createIfMissing = false});
+  CHECK(kv->get("a").error().code == Errc::kNotFound);
+  CHECK(*kv->get("b") == "3");
+  CHECK(kv->get(std::string_view("nul\0key", 7))->empty());
+}
+
+TEST_CASE_FIXTURE(Fixture, "kv: an iterator sees the moment it was made, in key order") {
+  auto kv = opened();
+  KvBatch batch;
+  for (char c : std::string("dbfa")) batch.put(std::string(1, c), std::string(3, c));
+  REQUIRE(kv->write(batch).has_value());
+  auto it = kv->iterate();
+  batch.clear();
+  batch.put("c", "later");
+  batch.del("d");
+  REQUIRE(kv->write(batch).has_value());
+  std::string seen;
+  for (it->seek("b"); it->valid(); it->next()) seen += it->key();
+  CHECK(seen == "bdf");
+  CHECK(it->status().has_value());
+  it->seekLast();
+  REQUIRE(it->valid());
+  CHECK(it->value() == "fff");
+  it->prev();
+  CHECK(it->key() == "d");
+  it->seek("zz");
+  CHECK_FALSE(it->valid());
+}
+
+TEST_CASE_FIXTURE(Fixture, "kv: writes go on over many memtables, and all are found again") {
+  constexpr int kRecords = 20'000;
+  auto kv = opened({.writeBufferBytes = 256u << 10});
+  for (int i = 0; i < kRecords; ++i) {
+    KvBatch batch;
+    batch.put("key" + std::to_string(i), std::string(100, static_cast<char>('a' + i % 26)));
+    REQUIRE(kv->write(batch, i % 1000 == 0).has_value());
+  }
+  kv.reset();
+  kv = opened();
+  for (int i = 0; i < kRecords; ++i) {
+    auto got = kv->get("key" + std::to_string(i));
+    REQUIRE(got.has_value());
+    REQUIRE(*got == std::string(100, static_cast<char>('a' + i % 26)));
+  }
+}
+
+TEST_CASE_FIXTURE(Fixture, "kv: what cannot be opened says which, why and the way out") {
+  auto error = [this](KvOptions options = {}) {
+    auto kv = open(options);
+    REQUIRE_FALSE(kv.has_value());
+    CHECK(kv.error().message.find(path) != std::string::npos);
+    return kv.error();
+  };
+  CHECK(error({.createIfMissing = false}).code == Errc::kNotFound);
+  auto kv = opened();
+  CHECK(error().code == Errc::kBusy);
+  kv.reset();
+  CHECK(error({.errorIfExists = true}).code == Errc::kExists);
+  std::ofstream(dir.path / "db" / "CURRENT") << "MANIFEST-999999\n";
+  const Error damaged = error();
+  CHECK(damaged.code == Errc::kCorrupt);
+  CHECK(damaged.message.find("restore") != std::string::npos);
+  std::filesystem::remove_all(dir.path);
+  CHECK(error().code == Errc::kNotFound);
+}
+
+TEST_CASE_FIXTURE(Fixture, "kv: a log that power loss left with a tail of zeros opens, up to it") {
+  auto kv = opened();
+  for (int i = 0; i < 100; ++i) {
+    KvBatch batch;
+    batch.put("key" + std::to_string(i), std::string(1000, 'v'));
+    REQUIRE(kv->write(batch).has_value());
+  }
+  kv.reset();
+  std::filesystem::path log;
+  for (const auto& entry : std::filesystem::directory_iterator(dir.path / "db"))
+    if (entry.path().extension() == ".log") log = entry.path();
+  const auto size = std::filesystem::file_size(log);
+  std::filesystem::resize_file(log, 50'000);
+  std::filesystem::resize_file(log, size);
+  kv = opened();
+  int found = 0;
+  while (kv->get("key" + std::to_string(found)).has_value()) ++found;
+  CHECK(found == 48);  // 50,000 bytes hold so many whole records of 1,000 and some
+  for (int i = found; i < 100; ++i) CHECK_FALSE(kv->get("key" + std::to_string(i)).has_value());
+}
