@@ -83,7 +83,7 @@ struct MetricsServer::Connection final : Timer {
   std::list<Connection*>::iterator at_;
 };
 
-MetricsServer::MetricsServer(Env& env, Endpoint at)
+MetricsServer::MetricsServer(const Env& env, Endpoint at)
     : env_(env),
       at_(std::move(at)),
       slots_(env.reactor, kMaxConnections),
@@ -116,14 +116,15 @@ Task<void> MetricsServer::close() {
 Task<void> MetricsServer::acceptLoop() {
   bool reported = false;
   while (!stopped_.isSet()) {
-    co_await slots_.acquire();
-    auto stream = stopped_.isSet() ? fail(Errc::kCanceled) : co_await listener_->accept();
+    auto stream = co_await listener_->accept();
     if (stream) {
       reported = false;
+      // Silent peers must not keep an admin out: the oldest connection makes room.
+      if (slots_.available() == 0 && !connections_.empty()) connections_.front()->stream.shutdown();
+      co_await slots_.acquire();
       tasks_.spawn(serve(std::move(*stream)));
       continue;
     }
-    slots_.release();
     if (stream.error().code == Errc::kCanceled) co_return;
     // Out of descriptors, most likely: serve again when it is over, and say so once.
     if (!reported) env_.log.warning("metrics accept failed", {{"reason", stream.error().text()}});

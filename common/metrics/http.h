@@ -2,8 +2,8 @@
 // and GET /healthz ("ok", or 503 and the reason). HTTP/1.1, one request a connection.
 //
 // Owned by a daemon; all calls on the reactor's thread. Nothing here trusts the peer: a request has
-// 8 KiB and ten seconds, connections beyond 64 wait in the kernel's queue, and anything that is
-// not a request is answered with 400 and closed.
+// 8 KiB and ten seconds, a connection beyond 64 ends the oldest one, and anything that is not a
+// request is answered with 400 and closed.
 #pragma once
 
 #include <functional>
@@ -30,8 +30,8 @@ Result<HttpRequest> parseHttpRequest(std::string_view head);
 
 class MetricsServer {
  public:
-  // `env` outlives the server.
-  MetricsServer(Env& env, Endpoint at);
+  // What `env` refers to outlives the server.
+  MetricsServer(const Env& env, Endpoint at);
   ~MetricsServer();  // after close(), or if start() was never called or failed
   MetricsServer(const MetricsServer&) = delete;
   MetricsServer& operator=(const MetricsServer&) = delete;
@@ -52,7 +52,7 @@ class MetricsServer {
   Task<void> talk(Stream& stream);
   [[nodiscard]] std::string answer(std::string_view head) const;
 
-  Env& env_;
+  Env env_;
   Endpoint at_;
   std::function<Result<void>()> health_;
   std::unique_ptr<Listener> listener_;
