@@ -183,8 +183,8 @@ Task<Result<Uuid>> askCluster(Env& env, std::vector<Endpoint> mds, Duration pati
     const bool isMds = client.peerIdentity().role == schema::Hello::Role::MDS;
     co_await client.close();
     if (cluster && isMds) co_return cluster;
-    Error error(Errc::kUnavailable, mds[i].text() + ": is not a metadata server; correct osd.mds");
-    if (!answer) error = answer.error();
+    Error error = answer ? Error(Errc::kUnavailable, "says nothing of a cluster") : answer.error();
+    if (cluster) error = Error(Errc::kUnavailable, "that is not a metadata server");
     if (error.code == Errc::kVersion) co_return fail(error);
     if (co_await stop.waitFor(200ms)) co_return fail(Errc::kCanceled, "stopped");
     if (env.reactor.now() >= deadline)

@@ -241,44 +241,50 @@ Task<bool> Replicator::settleAll() {
   co_return progress;
 }
 
+// Whether settling with `member` is (still) for us to do.
+bool Replicator::mayOwe(const ChunkTable::Ref& chunk, OsdId member) const {
+  auto group = map_.map()->group(chunk->pool, chunk->pg);
+  return group && !chunks_.buried(chunk.id()) && !(*group)->osds.empty() &&
+         (*group)->osds.front() == map_.self() && std::ranges::count((*group)->osds, member) != 0;
+}
+
 Task<bool> Replicator::settleChunk(ChunkId id) {
   auto chunk = chunks_.use(id);
   std::vector<OsdId> members;
   for (const auto& [member, ranges] : chunk->owed) members.push_back(member);
   bool progress = false;
-  for (OsdId member : members) {
-    while (!stopped_ && !peers_.isSuspect(member)) {
-      auto debt = chunk->owed.find(member);
-      if (debt == chunk->owed.end()) break;
-      BlockRange range = debt->second.first(kSettleBlocks);
-      auto guard = co_await chunk->lock.lock(range.from, range.to, true);
-      // While we waited, a write may have settled it, or the chunk or the group may be gone.
-      debt = chunk->owed.find(member);
-      if (debt == chunk->owed.end()) break;
-      if (!debt->second.overlaps(range)) continue;
-      if (!map_.leased()) co_return progress;
-      auto group = map_.map()->group(chunk->pool, chunk->pg);
-      const bool ourBusiness = group && !chunks_.buried(id) && !(*group)->osds.empty() &&
-                               (*group)->osds.front() == map_.self() &&
-                               std::ranges::count((*group)->osds, member) != 0;
-      if (!ourBusiness) {
-        chunks_.forgive(chunk, member);
-        progress = true;
-        break;
-      }
-      const Target target{chunk->pool, chunk->pg, (*group)->epoch};
-      auto sent = co_await resend(target, chunk, member, range);
-      if (!sent) {
-        if (sent.error().code == Errc::kStaleEpoch) wantedEpoch_ = MapEpoch{map_.epoch().value + 1};
-        if (sent.error().code == Errc::kStale) chunks_.forgive(chunk, member);  // removed there
-        break;
-      }
-      chunks_.settle(chunk, member, *sent);
-      ++probe_.repaired;
-      progress = true;
-    }
-  }
+  for (OsdId member : members)
+    while (!stopped_ && map_.leased() && co_await settleOne(chunk, member)) progress = true;
   co_return progress;
+}
+
+// One step towards owing `member` nothing; false when there is none to make now.
+Task<bool> Replicator::settleOne(const ChunkTable::Ref& chunk, OsdId member) {
+  auto debt = chunk->owed.find(member);
+  if (debt == chunk->owed.end()) co_return false;
+  if (!mayOwe(chunk, member)) {
+    chunks_.forgive(chunk, member);
+    co_return true;
+  }
+  if (peers_.isSuspect(member)) co_return false;
+  const BlockRange range = debt->second.first(kSettleBlocks);
+  auto guard = co_await chunk->lock.lock(range.from, range.to, true);
+  // While we waited, a write may have settled it, or the group or the lease may be gone.
+  debt = chunk->owed.find(member);
+  if (debt == chunk->owed.end() || !debt->second.overlaps(range)) co_return true;
+  if (!map_.leased() || !mayOwe(chunk, member)) co_return true;  // the next step sees to it
+  auto group = map_.map()->group(chunk->pool, chunk->pg);
+  const Target target{chunk->pool, chunk->pg, (*group)->epoch};
+  auto sent = co_await resend(target, chunk, member, range);
+  if (sent) {
+    chunks_.settle(chunk, member, *sent);
+    ++probe_.repaired;
+    co_return true;
+  }
+  if (sent.error().code == Errc::kStaleEpoch) wantedEpoch_ = MapEpoch{map_.epoch().value + 1};
+  if (sent.error().code != Errc::kStale) co_return false;
+  chunks_.forgive(chunk, member);  // it was removed there
+  co_return true;
 }
 
 // Sends what we hold at the start of `range` and says how far: data and holes go separately.

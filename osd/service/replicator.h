@@ -76,6 +76,8 @@ class Replicator {
 
   Task<bool> settleAll();
   Task<bool> settleChunk(ChunkId id);
+  Task<bool> settleOne(const ChunkTable::Ref& chunk, OsdId member);
+  bool mayOwe(const ChunkTable::Ref& chunk, OsdId member) const;
   Task<Result<BlockRange>> resend(Target target, const ChunkTable::Ref& chunk, OsdId member,
                                   BlockRange range);
 

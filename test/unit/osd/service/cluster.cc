@@ -1,0 +1,314 @@
+#include "test/unit/osd/service/cluster.h"
+
+#include <algorithm>
+
+#include <doctest/doctest.h>
+
+#include "common/crc/crc32c.h"
+#include "common/schema/osd.capnp.h"
+
+namespace cairn::osd::test {
+
+namespace {
+constexpr uint16_t kPort = 7800;
+
+MdsLinkOptions linkOptions(sim::SimNode& node) {
+  MdsLinkOptions o;
+  o.mds = {Endpoint{"mds", 7700}};
+  o.host = node.host();
+  o.incarnation = node.id();
+  return o;
+}
+}  // namespace
+
+std::vector<uint8_t> bytesOf(size_t count, uint32_t seed) {
+  std::vector<uint8_t> v(count);
+  uint32_t x = seed * 2654435761u + 1;
+  for (auto& b : v) b = static_cast<uint8_t>((x = x * 1664525 + 1013904223) >> 24);
+  return v;
+}
+
+// ---- FakeMds ----
+
+void FakeMds::writeNews(schema::MapReply::Builder out, MapEpoch known) const {
+  out.setEpoch(map.epoch.value);
+  out.setLeaseMs(static_cast<uint32_t>(lease / 1ms));
+  if (known != map.epoch) map.write(out.initMap());
+}
+
+Task<Result<OutMessage>> FakeMds::handle(const InMessage& request, RpcPeer&) {
+  if (mute) co_return fail(Errc::kUnavailable, "mute");
+  auto r = request.body<schema::MdsRequest>();
+  OutMessage out;
+  auto reply = out.body<schema::MdsReply>();
+  switch (r.which()) {
+    case schema::MdsRequest::HEARTBEAT: {
+      ++heartbeats;
+      auto h = r.getHeartbeat();
+      auto known = map.osds.find(OsdId{h.getOsd()});
+      if (known == map.osds.end() || known->second.incarnation != h.getIncarnation())
+        co_return fail(Errc::kNotFound, "register first");
+      if (mutedOsds[OsdId{h.getOsd()}]) co_return fail(Errc::kUnavailable, "muted");
+      writeNews(reply.initHeartbeat(), MapEpoch{h.getMapEpoch()});
+      break;
+    }
+    case schema::MdsRequest::MUTATE: {
+      ++registrations;
+      auto reg = r.getMutate().getOsdRegister();
+      for (auto& [id, entry] : map.osds) {
+        if (entry.uuid.lo != reg.getUuid().getLo()) continue;
+        entry.addr = reg.getAddr().cStr();
+        entry.incarnation = reg.getIncarnation();
+        entry.up = true;
+        ++map.epoch.value;
+        reply.setId(id.value);
+      }
+      break;
+    }
+    case schema::MdsRequest::MAP:
+      writeNews(reply.initMap(), MapEpoch{r.getMap()});
+      break;
+    default:
+      co_return fail(Errc::kNotSupported, "not in this test");
+  }
+  co_return out;
+}
+
+// ---- TestOsd ----
+
+TestOsd::TestOsd(sim::SimNode& n, std::shared_ptr<FakeDisk> d)
+    : node(n),
+      env(n.env()),
+      disk(std::move(d)),
+      store(env, disk),
+      map(env.reactor.clock()),
+      link(env, linkOptions(n), store, map),
+      service(env, {}, store, map, link, [this](const Error& e) { storeErrors.push_back(e); }),
+      server(env, service),
+      scope(env.reactor) {
+  REQUIRE(server.start({n.host(), kPort}));
+  link.setAddress(n.host() + ":" + std::to_string(kPort));
+  service.start();
+  scope.spawn([](MdsLink& l) -> Task<void> { (void)co_await l.run(); }(link));
+}
+
+Task<void> TestOsd::stop() {
+  co_await service.close();
+  co_await link.close();
+  co_await server.close();
+  co_await scope.join();
+  stopped = true;
+}
+
+// ---- TestCluster ----
+
+TestCluster::TestCluster(size_t count, uint64_t seed)
+    : world(seed),
+      mdsNode_(world.addNode("mds")),
+      mdsEnv_(mdsNode_.env()),
+      mdsServer_(mdsEnv_, mds),
+      clientNode_(world.addNode("client")),
+      clientEnv_(clientNode_.env()) {
+  REQUIRE(mdsServer_.start({"mds", 7700}));
+  mds.map.epoch = MapEpoch{1};
+  mds.map.cluster = kCluster;
+  Pool pool;
+  pool.id = kPool;
+  pool.name = "default";
+  pool.replicas = static_cast<uint16_t>(count);
+  pool.pgs.resize(1);
+  mds.map.pools[kPool] = pool;
+  std::vector<uint32_t> all;
+  for (size_t i = 1; i <= count; ++i) {
+    auto disk = std::make_shared<FakeDisk>();
+    disk->uuid = {7, i};
+    disk->cluster = kCluster;
+    disks_.push_back(disk);
+    OsdEntry entry;
+    entry.id = OsdId{static_cast<uint32_t>(i)};
+    entry.uuid = disk->uuid;
+    mds.map.osds[entry.id] = entry;
+    all.push_back(entry.id.value);
+  }
+  setGroup(all);
+  for (size_t i = 1; i <= count; ++i)
+    osds_.push_back(std::make_unique<TestOsd>(world.addNode(host(i)), disks_[i - 1]));
+  waitForMap();
+}
+
+TestCluster::~TestCluster() {
+  INFO(world.logText());
+  for (auto& [key, client] : clients_) CHECK(world.await(clientNode_, client->close()));
+  for (auto& o : osds_)
+    if (o && !o->stopped) CHECK(world.await(o->node, o->stop()));
+  CHECK(world.await(mdsNode_, mdsServer_.close()));
+  for (auto& d : disks_) CHECK(d->violations == 0);
+}
+
+void TestCluster::kill(size_t i) {
+  TestOsd& o = osd(i);
+  world.kill(o.node);
+  CHECK(world.await(o.node, o.stop()));
+  dead_.push_back(std::move(osds_[i - 1]));
+}
+
+void TestCluster::restart(size_t i) {
+  osds_[i - 1] = std::make_unique<TestOsd>(world.addNode(host(i)), disks_[i - 1]);
+}
+
+void TestCluster::setGroup(std::vector<uint32_t> osds) {
+  ++mds.map.epoch.value;
+  auto& pg = mds.map.pools[kPool].pgs[0];
+  pg.epoch = mds.map.epoch;
+  pg.osds.clear();
+  for (uint32_t id : osds) pg.osds.emplace_back(id);
+  epoch = pg.epoch;
+}
+
+void TestCluster::waitForMap() {
+  INFO(world.logText());
+  CHECK(world.runUntil(
+      [this] {
+        return std::all_of(osds_.begin(), osds_.end(), [this](const auto& o) {
+          return !o || (o->map.leased() && o->map.epoch() == mds.map.epoch);
+        });
+      },
+      30s));
+}
+
+RpcClient& TestCluster::client(size_t to, schema::Hello::Role as) {
+  auto& slot = clients_[{to, as}];
+  if (!slot) {
+    RpcClient::Options options;
+    options.to = {host(to), kPort};
+    options.self = {as, kCluster, as == schema::Hello::Role::CLIENT ? 77u : 0u};
+    slot = std::make_unique<RpcClient>(clientEnv_, std::move(options));
+  }
+  return *slot;
+}
+
+Task<void> TestCluster::store(RpcClient& client, OutMessage message, Duration timeout,
+                              std::shared_ptr<std::optional<Result<InMessage>>> answer) {
+  answer->emplace(co_await client.call(std::move(message), timeout));
+}
+
+void TestCluster::askLater(size_t to, OutMessage message,
+                           std::shared_ptr<std::optional<Result<InMessage>>> answer,
+                           Duration timeout) {
+  clientNode_.spawn(
+      store(client(to, schema::Hello::Role::CLIENT), std::move(message), timeout, answer));
+}
+
+Result<InMessage> TestCluster::ask(size_t to, OutMessage message, schema::Hello::Role as,
+                                   Duration timeout) {
+  auto answer = world.await(clientNode_, client(to, as).call(std::move(message), timeout));
+  REQUIRE(answer);
+  return std::move(*answer);
+}
+
+OutMessage TestCluster::request() {
+  OutMessage m;
+  auto r = m.body<schema::OsdRequest>();
+  r.setPool(kPool.value);
+  r.setPg(0);
+  r.setPgEpoch(epoch.value);
+  return m;
+}
+
+OutMessage TestCluster::writeRequest(uint64_t chunk, uint32_t offset,
+                                     const std::vector<uint8_t>& data) {
+  OutMessage m = request();
+  auto w = m.body<schema::OsdRequest>().initWrite();
+  w.setChunk(chunk);
+  w.setOffset(offset);
+  w.setLength(static_cast<uint32_t>(data.size()));
+  auto crcs = blockCrcs(offset, data);
+  Bytes wire = crcBytes(crcs);
+  w.setCrcs(capnp::Data::Reader(wire.data(), wire.size()));
+  m.addPayload(clientEnv_.buffers.copyOf(data));
+  return m;
+}
+
+OutMessage TestCluster::readRequest(uint64_t chunk, uint32_t offset, uint32_t length) {
+  OutMessage m = request();
+  auto r = m.body<schema::OsdRequest>().initRead();
+  r.setChunk(chunk);
+  r.setOffset(offset);
+  r.setLength(length);
+  return m;
+}
+
+OutMessage TestCluster::replicateRequest(uint64_t chunk, uint32_t offset,
+                                         const std::vector<uint8_t>& data, uint64_t version) {
+  OutMessage m = request();
+  auto r = m.body<schema::OsdRequest>().initReplicate();
+  r.setVersion(version);
+  auto w = r.initWrite();
+  w.setChunk(chunk);
+  w.setOffset(offset);
+  w.setLength(static_cast<uint32_t>(data.size()));
+  auto crcs = blockCrcs(offset, data);
+  Bytes wire = crcBytes(crcs);
+  w.setCrcs(capnp::Data::Reader(wire.data(), wire.size()));
+  m.addPayload(clientEnv_.buffers.copyOf(data));
+  return m;
+}
+
+Result<uint64_t> TestCluster::write(size_t to, uint64_t chunk, uint32_t offset,
+                                    std::vector<uint8_t> data) {
+  auto answer = ask(to, writeRequest(chunk, offset, data));
+  TRY(answer);
+  return answer->body<schema::OsdReply>().getVersion();
+}
+
+Result<TestCluster::Got> TestCluster::read(size_t from, uint64_t chunk, uint32_t offset,
+                                           uint32_t length) {
+  auto answer = ask(from, readRequest(chunk, offset, length));
+  TRY(answer);
+  auto r = answer->body<schema::OsdReply>().getRead();
+  Got got;
+  got.hole = r.getHole();
+  got.version = r.getVersion();
+  got.data.assign(length, 0);
+  if (!got.hole) {
+    Bytes payload = answer->payload().bytes();
+    CHECK(payload.size() == length);
+    CHECK(blockCrcsMatch(offset, payload, {r.getCrcs().begin(), r.getCrcs().size()}));
+    std::copy(payload.begin(), payload.end(), got.data.begin());
+  } else {
+    CHECK(answer->payload().empty());
+  }
+  return got;
+}
+
+Result<uint64_t> TestCluster::zero(size_t to, uint64_t chunk, uint32_t offset, uint32_t length) {
+  OutMessage m = request();
+  auto z = m.body<schema::OsdRequest>().initZero();
+  z.setChunk(chunk);
+  z.setOffset(offset);
+  z.setLength(length);
+  auto answer = ask(to, std::move(m));
+  TRY(answer);
+  return answer->body<schema::OsdReply>().getVersion();
+}
+
+Result<uint64_t> TestCluster::allocate(size_t to, uint64_t chunk, uint32_t offset,
+                                       uint32_t length) {
+  OutMessage m = request();
+  auto z = m.body<schema::OsdRequest>().initAllocate();
+  z.setChunk(chunk);
+  z.setOffset(offset);
+  z.setLength(length);
+  auto answer = ask(to, std::move(m));
+  TRY(answer);
+  return answer->body<schema::OsdReply>().getVersion();
+}
+
+std::vector<uint8_t> TestCluster::everywhere(uint64_t chunk, uint32_t offset, uint32_t length) {
+  auto first = disk(1).content(ChunkId{chunk}, offset, length);
+  for (size_t i = 2; i <= disks_.size(); ++i)
+    CHECK(disk(i).content(ChunkId{chunk}, offset, length) == first);
+  return first;
+}
+
+}  // namespace cairn::osd::test

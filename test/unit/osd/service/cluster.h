@@ -1,0 +1,125 @@
+// Some OSD services, an MDS that only knows the map, and a client, in one simulated world.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "common/cluster/cluster_map.h"
+#include "common/schema/mds.capnp.h"
+#include "common/sim/sim_world.h"
+#include "common/wire/rpc.h"
+#include "osd/service/mds_link.h"
+#include "osd/service/service.h"
+#include "test/unit/osd/service/fake_store.h"
+
+namespace cairn::osd::test {
+
+inline constexpr Uuid kCluster{0x1234, 0x5678};
+inline constexpr PoolId kPool{1};
+
+// Answers registrations, heartbeats and map requests from a map that the test sets.
+class FakeMds final : public RpcHandler {
+ public:
+  Identity identity() override { return {schema::Hello::Role::MDS, kCluster, 1}; }
+  Task<Result<OutMessage>> handle(const InMessage& request, RpcPeer& peer) override;
+
+  ClusterMap map;
+  Duration lease = 2s;
+  bool mute = false;                // refuses everything with kUnavailable
+  std::map<OsdId, bool> mutedOsds;  // their heartbeats alone
+  uint64_t heartbeats = 0, registrations = 0;
+
+ private:
+  void writeNews(schema::MapReply::Builder out, MapEpoch known) const;
+};
+
+// One OSD process and what survives it.
+struct TestOsd {
+  TestOsd(sim::SimNode& node, std::shared_ptr<FakeDisk> disk);
+  Task<void> stop();
+
+  sim::SimNode& node;
+  Env env;
+  std::shared_ptr<FakeDisk> disk;
+  FakeStore store;
+  MapState map;
+  MdsLink link;
+  Service service;
+  RpcServer server;
+  TaskScope scope;
+  std::vector<Error> storeErrors;
+  bool stopped = false;
+};
+
+class TestCluster {
+ public:
+  // `count` OSDs, one pool with one group of all of them, osd.1 its primary.
+  explicit TestCluster(size_t count, uint64_t seed = 1);
+  ~TestCluster();
+
+  sim::SimWorld world;
+  FakeMds mds;
+
+  // From 1, as their ids.
+  TestOsd& osd(size_t i) { return *osds_[i - 1]; }
+  FakeDisk& disk(size_t i) { return *disks_[i - 1]; }
+  static std::string host(size_t i) { return "osd" + std::to_string(i); }
+
+  void kill(size_t i);
+  void restart(size_t i);  // after kill
+  // A new epoch with this order of OSDs in the group.
+  void setGroup(std::vector<uint32_t> osds);
+  // Until every living OSD holds the MDS's map and a lease.
+  void waitForMap();
+  void run(Duration d) { world.run(d); }
+
+  // ---- The client ----
+  MapEpoch epoch;  // of the group, as the client believes
+  struct Got {
+    bool hole = false;
+    std::vector<uint8_t> data;
+    uint64_t version = 0;
+  };
+  Result<uint64_t> write(size_t to, uint64_t chunk, uint32_t offset, std::vector<uint8_t> data);
+  Result<Got> read(size_t from, uint64_t chunk, uint32_t offset, uint32_t length);
+  Result<uint64_t> zero(size_t to, uint64_t chunk, uint32_t offset, uint32_t length);
+  Result<uint64_t> allocate(size_t to, uint64_t chunk, uint32_t offset, uint32_t length);
+  // Any request; `as` says who is asking.
+  Result<InMessage> ask(size_t to, OutMessage message,
+                        schema::Hello::Role as = schema::Hello::Role::CLIENT,
+                        Duration timeout = 10s);
+  // The same without waiting; `answer` is set when it has come.
+  void askLater(size_t to, OutMessage message,
+                std::shared_ptr<std::optional<Result<InMessage>>> answer, Duration timeout = 10s);
+
+  OutMessage request();  // with the group's target filled in
+  OutMessage writeRequest(uint64_t chunk, uint32_t offset, const std::vector<uint8_t>& data);
+  OutMessage readRequest(uint64_t chunk, uint32_t offset, uint32_t length);
+  OutMessage replicateRequest(uint64_t chunk, uint32_t offset, const std::vector<uint8_t>& data,
+                              uint64_t version);
+
+  // Every OSD's bytes of this range, all equal (checked).
+  std::vector<uint8_t> everywhere(uint64_t chunk, uint32_t offset, uint32_t length);
+
+  [[nodiscard]] Env& clientEnv() { return clientEnv_; }
+
+ private:
+  RpcClient& client(size_t to, schema::Hello::Role as);
+  static Task<void> store(RpcClient& client, OutMessage message, Duration timeout,
+                          std::shared_ptr<std::optional<Result<InMessage>>> answer);
+
+  sim::SimNode& mdsNode_;
+  Env mdsEnv_;
+  RpcServer mdsServer_;
+  sim::SimNode& clientNode_;
+  Env clientEnv_;
+  std::vector<std::shared_ptr<FakeDisk>> disks_;
+  std::vector<std::unique_ptr<TestOsd>> osds_;
+  std::vector<std::unique_ptr<TestOsd>> dead_;
+  std::map<std::pair<size_t, schema::Hello::Role>, std::unique_ptr<RpcClient>> clients_;
+};
+
+std::vector<uint8_t> bytesOf(size_t count, uint32_t seed);
+
+}  // namespace cairn::osd::test

@@ -1,0 +1,76 @@
+// A chunk store in memory that keeps the contract of osd/store.h and can be told to misbehave. Its
+// contents outlive the process that uses it: a "disk".
+#pragma once
+
+#include <array>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "common/reactor/sync.h"
+#include "osd/store.h"
+
+namespace cairn::osd::test {
+
+struct FakeDisk {
+  struct Block {
+    std::array<uint8_t, kBlockSize> bytes;
+    uint32_t crc;
+  };
+  struct Chunk {
+    ChunkVersion version;
+    std::map<uint32_t, Block> blocks;  // by number
+    std::set<uint32_t> reserved;
+  };
+  Uuid uuid, cluster;
+  OsdId id;
+  std::map<ChunkId, Chunk> chunks;
+  uint64_t capacityBlocks = UINT64_MAX;
+  // Faults
+  std::optional<Error> failMutations;  // before anything is changed
+  Duration delay = 50us;               // of each operation
+  // What happened
+  uint64_t mutations = 0, reads = 0;
+  // Overlapping operations that the contract forbids.
+  uint64_t violations = 0;
+
+  [[nodiscard]] uint64_t blocks() const;
+  // The bytes of a chunk, holes as zeros.
+  [[nodiscard]] std::vector<uint8_t> content(ChunkId chunk, uint32_t offset, uint32_t length) const;
+};
+
+class FakeStore final : public Store {
+ public:
+  FakeStore(Env& env, std::shared_ptr<FakeDisk> disk)
+      : env_(env), disk_(std::move(disk)), never_(env.reactor) {}
+
+  Task<void> close() override { co_return; }
+  [[nodiscard]] Uuid uuid() const override { return disk_->uuid; }
+  [[nodiscard]] Uuid cluster() const override { return disk_->cluster; }
+  [[nodiscard]] OsdId osdId() const override { return disk_->id; }
+  Task<Result<void>> recordOsdId(OsdId id) override;
+  Task<Result<void>> write(ChunkId chunk, uint32_t offset, Buffer data, std::vector<uint32_t> crcs,
+                           ChunkVersion version) override;
+  Task<Result<void>> zero(ChunkId chunk, uint32_t offset, uint32_t length,
+                          ChunkVersion version) override;
+  Task<Result<void>> allocate(ChunkId chunk, uint32_t offset, uint32_t length,
+                              ChunkVersion version) override;
+  Task<Result<void>> remove(std::vector<ChunkId> chunks) override;
+  Task<Result<ReadData>> read(ChunkId chunk, uint32_t offset, uint32_t length) override;
+  Result<std::vector<std::pair<uint32_t, uint32_t>>> extents(ChunkId chunk, uint32_t offset,
+                                                             size_t limit) override;
+  Result<std::optional<ChunkInfo>> stat(ChunkId chunk) override;
+  Result<std::vector<ListedChunk>> list(ChunkId after, size_t limit) override;
+  [[nodiscard]] Space space() const override;
+
+ private:
+  struct Busy;  // an operation in progress on a range of a chunk
+  Task<void> pause();
+
+  Env& env_;
+  std::shared_ptr<FakeDisk> disk_;
+  Event never_;
+  std::list<Busy*> busy_;
+};
+
+}  // namespace cairn::osd::test
