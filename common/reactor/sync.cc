@@ -237,22 +237,27 @@ Task<void> TaskScope::join() {
   while (running_ != 0) co_await idle_.wait();
 }
 
-Task<void> detail::catchInto(Task<void> task, std::exception_ptr& error) {
+namespace {
+Task<void> runOrCatch(Task<void> task, std::exception_ptr& error) {
   try {
     co_await std::move(task);
   } catch (...) {
     error = std::current_exception();
   }
 }
+}  // namespace
+
+void detail::throwFirst(const std::vector<std::exception_ptr>& errors) {
+  for (const auto& e : errors)
+    if (e) std::rethrow_exception(e);
+}
 
 Task<void> whenAll(Reactor& reactor, std::vector<Task<void>> tasks) {
   std::vector<std::exception_ptr> errors(tasks.size());
   TaskScope scope(reactor);
-  for (size_t i = 0; i < tasks.size(); ++i)
-    scope.spawn(detail::catchInto(std::move(tasks[i]), errors[i]));
+  for (size_t i = 0; i < tasks.size(); ++i) scope.spawn(runOrCatch(std::move(tasks[i]), errors[i]));
   co_await scope.join();
-  for (auto& e : errors)
-    if (e) std::rethrow_exception(e);
+  detail::throwFirst(errors);
 }
 
 }  // namespace cairn

@@ -215,18 +215,27 @@ template <class T>
 Task<void> storeResult(Task<T> task, std::optional<T>& slot) {
   slot.emplace(co_await std::move(task));
 }
-// Runs `task`, keeping what it throws in `error`.
-Task<void> catchInto(Task<void> task, std::exception_ptr& error);
+// The same, keeping what it throws in `error`.
+template <class T>
+Task<void> storeOrCatch(Task<T> task, std::optional<T>& slot, std::exception_ptr& error) {
+  try {
+    slot.emplace(co_await std::move(task));
+  } catch (...) {
+    error = std::current_exception();
+  }
+}
+void throwFirst(const std::vector<std::exception_ptr>& errors);
 }  // namespace detail
 
 template <class T>
 Task<std::vector<T>> whenAll(Reactor& reactor, std::vector<Task<T>> tasks) {
   std::vector<std::optional<T>> slots(tasks.size());
-  std::vector<Task<void>> stores;
-  stores.reserve(tasks.size());
+  std::vector<std::exception_ptr> errors(tasks.size());
+  TaskScope scope(reactor);
   for (size_t i = 0; i < tasks.size(); ++i)
-    stores.push_back(detail::storeResult(std::move(tasks[i]), slots[i]));
-  co_await whenAll(reactor, std::move(stores));
+    scope.spawn(detail::storeOrCatch(std::move(tasks[i]), slots[i], errors[i]));
+  co_await scope.join();
+  detail::throwFirst(errors);
   std::vector<T> out;
   out.reserve(slots.size());
   for (auto& s : slots) out.push_back(std::move(*s));
