@@ -35,6 +35,7 @@ void initCallback(void*, fuse_conn_info* conn) {
                        FUSE_CAP_EXPORT_SUPPORT, FUSE_CAP_AUTO_INVAL_DATA, FUSE_CAP_CACHE_SYMLINKS})
     conn->want |= conn->capable & cap;
   conn->max_write = kMaxWrite;
+  conn->max_read = kMaxWrite;  // as in the mount options, or libfuse refuses
   conn->max_background = kMaxBackground;
   conn->congestion_threshold = kMaxBackground * 3 / 4;
   conn->time_gran = 1;
