@@ -38,10 +38,9 @@ constexpr Setting kMds[] = {
      Unit::kCount, "3", 1, 7},
     {"mds.osd_lease",
      "For so long an OSD or a client may act on its map after asking for it. An OSD that has not "
-     "been heard for this long has stopped serving, and others may be promoted.",
+     "been heard for this long has stopped serving, and others may be promoted. It is renewed five "
+     "times in that time.",
      Unit::kDuration, "5s", 500 * kMs, kMinute},
-    {"mds.osd_heartbeat", "How often OSDs renew their lease. Several must fit into mds.osd_lease.",
-     Unit::kDuration, "1s", 50 * kMs, 20 * kSecond},
     {"mds.session_timeout",
      "A client that has not been heard for this long is ended: its open files are released "
      "and what it had not flushed is lost.",
@@ -98,7 +97,6 @@ constexpr Setting kOsd[] = {
 };
 
 constexpr Setting kClient[] = {
-    {"client.mds", "Addresses of the metadata servers.", Unit::kEndpoints, "127.0.0.1:7700"},
     {"client.cache_bytes", "Memory for file data that was read or written.", Unit::kBytes, "256MiB",
      16 * kMi, 1 * kTi},
     {"client.write_buffer_bytes",
@@ -111,9 +109,17 @@ constexpr Setting kClient[] = {
      "How far ahead of a sequential reader data is fetched. 0: not at all.", Unit::kBytes, "16MiB",
      0, 1 * kGi},
     {"client.request_timeout",
-     "How long one operation is tried again, while servers are away, before it fails with an "
-     "error.",
-     Unit::kDuration, "60s", 1 * kSecond, 24 * kHour},
+     "How long an operation waits for servers that are away before it fails with an error. 0: for "
+     "as long as they are.",
+     Unit::kDuration, "0s", 0, 24 * kHour},
+    {"client.attr_timeout",
+     "For so long the kernel trusts attributes without asking, and may show what another client "
+     "has changed meanwhile.",
+     Unit::kDuration, "1s", 0, kHour},
+    {"client.entry_timeout",
+     "For so long the kernel trusts names without asking, and may show what another client has "
+     "changed meanwhile.",
+     Unit::kDuration, "1s", 0, kHour},
     {"client.log_level", "The least important messages that are logged.", Unit::kChoice, "info", 0,
      0, kLogLevels},
 };

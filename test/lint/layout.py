@@ -56,7 +56,7 @@ def check_code(path, text):
             yield f"{path}:1: a header opens with what it is for"
         if "#pragma once" not in text:
             yield f"{path}: no #pragma once"
-        if re.search(r"^\s*using namespace\b", text, re.M):
+        if re.search(r"^\s*using namespace\b(?!.*_literals;)", text, re.M):
             yield f"{path}: using namespace in a header"
     if len(lines) > MAX_LINES and "lines" not in "\n".join(lines[:10]):
         yield f"{path}: {len(lines)} lines, and its opening does not say why"

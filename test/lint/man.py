@@ -144,6 +144,19 @@ def check_settings(page, settings):
             yield f"cairn.conf.5: there is no setting {name}"
 
 
+def check_readers(settings):
+    """A setting that no code reads would be a promise that nobody keeps."""
+    run = subprocess.run([settings, "--names"], check=True, capture_output=True, text=True)
+    code = "".join(tree.text(p) for p in tree.files(".cc", ".h", under=("common", "mds", "osd", "client", "tools"))
+                   if p.name != "tables.cc")
+    # What all daemons have is read by the code they share, which adds the section.
+    shared = "".join(tree.text(p) for p in tree.files(".cc", under=("common",)) if "daemon" in p.parts)
+    for name in run.stdout.split():
+        section, key = name.split(".", 1)
+        if f'"{name}"' not in code and not (section in ("mds", "osd") and f'".{key}"' in shared):
+            yield f"common/config/tables.cc: nothing reads {name}"
+
+
 def check_groff(page):
     """A page that groff warns of looks broken somewhere."""
     run = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-z", str(page)], capture_output=True,
@@ -167,6 +180,7 @@ manual, generated, settings, *programs = sys.argv[1:]
 manual = pathlib.Path(manual)
 problems = [p for program in programs for p in check_program(program, manual)]
 problems += check_settings(generated, settings)
+problems += check_readers(settings)
 for page in [*sorted(manual.glob("*.[1-8]")), pathlib.Path(generated)]:
     problems += check_groff(page)
 tree.finish(problems, "every flag, command and setting is documented")
