@@ -105,6 +105,7 @@ Result<std::unique_ptr<UringReactor>> UringReactor::create(UringOptions options)
                              IORING_SETUP_TASKRUN_FLAG;
   int err = 0;
   for (unsigned flags : {kBest, kBasic}) {
+    if (options.basicRing && flags != kBasic) continue;
     io_uring_params params{};
     params.flags = flags;
     params.cq_entries = options.entries * 4;

@@ -34,6 +34,7 @@ class OffloadPool;
 struct UringOptions {
   unsigned entries = 1024;      // of the submission queue; more are submitted in several calls
   unsigned offloadThreads = 2;  // started when first needed
+  bool basicRing = false;       // as on kernels before 6.1, without SINGLE_ISSUER, DEFER_TASKRUN
 };
 
 // One operation of the ring, awaited: lives in the coroutine's frame, allocates nothing.

@@ -2,12 +2,17 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstddef>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -327,6 +332,67 @@ TEST_CASE("a reactor that dies takes back operations that are in flight") {
   CHECK(std::string(got) == "abc");
   CHECK(reading.bytes[0] == 0);
   CHECK_FALSE(reading.told);
+}
+
+TEST_CASE("the plain ring of older kernels does the same") {
+  static constexpr auto echo = [](UringReactor& r, Pipe& there, Pipe& back) -> Task<void> {
+    char byte = 0;
+    UringOp op;
+    for (int i = 0; i < 1000; ++i) {
+      io_uring_prep_read(r.sqe(&op), there.in, &byte, 1, 0);
+      CHECK(co_await op == 1);
+      io_uring_prep_write(r.sqe(&op), back.out, &byte, 1, 0);
+      CHECK(co_await op == 1);
+    }
+  };
+  static constexpr auto body = [](UringReactor& r, Pipe& there, Pipe& back) -> Task<void> {
+    TaskScope scope(r);
+    scope.spawn(echo(r, there, back));
+    UringOp op;
+    for (int i = 0; i < 1000; ++i) {
+      char out = static_cast<char>(i), in = 0;
+      io_uring_prep_write(r.sqe(&op), there.out, &out, 1, 0);
+      CHECK(co_await op == 1);
+      co_await offloaded(r, [] {});
+      CHECK(co_await r.pollFd(back.in, POLLIN) == POLLIN);
+      io_uring_prep_read(r.sqe(&op), back.in, &in, 1, 0);
+      CHECK(co_await op == 1);
+      CHECK(in == out);
+    }
+    co_await scope.join();
+    co_await sleepFor(r, 1ms);
+  };
+  auto r = makeReactor({.basicRing = true});
+  Pipe there, back;
+  r->run(body(*r, there, back));
+}
+
+TEST_CASE("a system that forbids io_uring gets an error, not a crash") {
+  // What a container does: a filter that refuses the system call, here in a child.
+  pid_t child = ::fork();
+  if (child == 0) {
+    sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    sock_fprog program{.len = 4, .filter = filter};
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+      ::_exit(77);
+    auto r = UringReactor::create();
+    bool said = !r && r.error().code == Errc::kNotSupported &&
+                r.error().message.find("io_uring") != std::string::npos;
+    ::_exit(said ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77)
+    MESSAGE("skipped: no seccomp filters here");
+  else
+    CHECK(WEXITSTATUS(status) == 0);
 }
 
 TEST_CASE("why there is no io_uring is said with the way out") {
