@@ -88,6 +88,8 @@ Result<void> Server::checkPlaced(Mutation::Reader m) {
 Task<Result<OutMessage>> Server::mutate(schema::MdsRequest::Reader request, RpcPeer& peer) {
   auto m = request.getMutate();
   CO_TRY(checkPlaced(m));
+  if (m.isMake() && m.getMake().getOpen())
+    CO_TRY(sessions_.mayOpen(SessionId{request.getSession()}));
   Names names = namesOf(m);
   std::vector<NameLocks::Guard> locks;
   for (std::string& key : names.keys) locks.push_back(co_await names_.lock(std::move(key)));

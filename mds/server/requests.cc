@@ -86,7 +86,8 @@ Task<Result<OutMessage>> Server::open(SessionId session, InodeId ino) {
   CO_TRY(inode);
   // An unlinked inode lives for those that had it open, and for nobody else.
   if (inode->nlink == 0 && sessions_.surelyNotHolding(session, ino)) co_return fail(Errc::kStale);
-  CO_TRY(sessions_.open(session, ino));
+  CO_TRY(sessions_.mayOpen(session));
+  sessions_.noteOpen(session, ino);
   co_return queries_.entry(*inode);
 }
 

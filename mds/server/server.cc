@@ -128,7 +128,7 @@ void Server::applied(schema::Command::Reader command, const Applied& result) {
             {reinterpret_cast<const uint8_t*>(result.reply.data()), result.reply.size()});
         const SessionId session{command.getSession()};
         const InodeId ino{reply.root<schema::MdsReply>().getEntry().getAttr().getIno()};
-        if (sessions_.alive(session)) (void)sessions_.open(session, ino);
+        sessions_.noteOpen(session, ino);
       }
       break;
     case Kind::SESSION_OPEN:
@@ -183,14 +183,14 @@ Task<void> Server::tick() {
       osds_.forgive(now - last);
       sessions_.forgive(now - last);
     }
-    last = now;
+    // Judged at one moment, before anything is waited for.
+    const auto expired = sessions_.expired(now);
     co_await osds_.check();
-    for (SessionId id : sessions_.expired(env_.reactor.now())) {
+    for (SessionId id : expired) {
       env_.log.warning("session expired", {{"session", id.value}});
       if (!co_await endSession(id, true)) break;  // the log is closed
     }
-    // What the commands took was our own time, not a pause.
-    last = std::max(last, env_.reactor.now() - interval);
+    last = env_.reactor.now();  // what the commands took was no pause
   }
 }
 
@@ -200,24 +200,29 @@ Task<void> Server::checkpoints() {
 }
 
 void Server::addGauges() {
-  auto& m = env_.metrics;
-  m.gauge("mds_sessions", "Clients that have this filesystem mounted",
-          [this] { return static_cast<double>(sessions_.size()); });
-  m.gauge("mds_open_files", "Inodes that clients have open",
-          [this] { return static_cast<double>(sessions_.opens().size()); });
-  m.gauge("mds_osds_up", "OSDs that serve",
-          [this] { return static_cast<double>(osds_.upCount()); });
-  m.gauge("mds_map_epoch", "Epoch of the cluster map",
-          [this] { return static_cast<double>(state_.map().epoch.value); });
-  m.gauge("mds_inodes", "Inodes", [this] { return static_cast<double>(state_.counts().inodes); });
-  m.gauge("mds_chunks", "Chunks of files",
-          [this] { return static_cast<double>(state_.counts().chunks); });
-  m.gauge("mds_garbage_chunks", "Deleted chunks whose space was not given back yet",
-          [this] { return static_cast<double>(state_.counts().garbage); });
-  m.gauge("mds_log_fullness", "Part of the command log in use, 0 to 1",
-          [this] { return log_->fullness(); });
-  m.gauge("mds_log_commands", "Commands applied since the cluster was made",
-          [this] { return static_cast<double>(state_.applied().value); });
+  // The registry outlives this server, and may be asked after its end.
+  auto add = [this](const char* name, const char* help, double (*sample)(const Server&)) {
+    env_.metrics.gauge(name, help, [this, sample, alive = std::weak_ptr<bool>(alive_)] {
+      return alive.expired() ? 0 : sample(*this);
+    });
+  };
+  using S = const Server&;
+  add("mds_sessions", "Clients that have this filesystem mounted",
+      [](S s) { return static_cast<double>(s.sessions_.size()); });
+  add("mds_open_files", "Inodes that clients have open",
+      [](S s) { return static_cast<double>(s.sessions_.opens().size()); });
+  add("mds_osds_up", "OSDs that serve", [](S s) { return static_cast<double>(s.osds_.upCount()); });
+  add("mds_map_epoch", "Epoch of the cluster map",
+      [](S s) { return static_cast<double>(s.state_.map().epoch.value); });
+  add("mds_inodes", "Inodes", [](S s) { return static_cast<double>(s.state_.counts().inodes); });
+  add("mds_chunks", "Chunks of files",
+      [](S s) { return static_cast<double>(s.state_.counts().chunks); });
+  add("mds_garbage_chunks", "Deleted chunks whose space was not given back yet",
+      [](S s) { return static_cast<double>(s.state_.counts().garbage); });
+  add("mds_log_fullness", "Part of the command log in use, 0 to 1",
+      [](S s) { return s.log_->fullness(); });
+  add("mds_log_commands", "Commands applied since the cluster was made",
+      [](S s) { return static_cast<double>(s.state_.applied().value); });
 }
 
 OutMessage answerOf(const std::string& reply) {

@@ -112,6 +112,7 @@ class Server final : public RpcHandler {
   MapEpoch pushed_;                                           // peers know of this map
   std::set<PoolId> placed_;  // pools all of whose groups have lists
   bool serving_ = false;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for gauges: they outlive us
   Event stopped_;
   TaskScope scope_;
 };

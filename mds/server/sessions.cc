@@ -41,16 +41,18 @@ void Sessions::forgive(Duration gap) {
 void Sessions::reclaim(SessionId id, const std::vector<InodeId>& inodes) {
   if (!alive(id)) return;
   unreclaimed_.erase(id);
-  for (InodeId ino : inodes)
-    if (opens_.opensOf(id) < kMaxOpensPerSession) opens_.add(id, ino);
+  for (InodeId ino : inodes) opens_.add(id, ino);
 }
 
-Result<void> Sessions::open(SessionId id, InodeId ino) {
-  if (opens_.opensOf(id) >= kMaxOpensPerSession)
-    return fail(Errc::kBusyTryLater,
-                "session " + std::to_string(id.value) + " has too many files open: close some");
-  opens_.add(id, ino);
-  return {};
+Result<void> Sessions::mayOpen(SessionId id) const {
+  if (opens_.opensOf(id) < kMaxOpensPerSession) return {};
+  return fail(Errc::kBusyTryLater, "session " + std::to_string(id.value) + " has " +
+                                       std::to_string(kMaxOpensPerSession) +
+                                       " files open: close some");
+}
+
+void Sessions::noteOpen(SessionId id, InodeId ino) {
+  if (alive(id)) opens_.add(id, ino);
 }
 
 std::vector<SessionId> Sessions::mayHold(InodeId ino) const {

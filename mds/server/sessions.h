@@ -46,7 +46,8 @@ class Sessions {
   // What the session holds, all of it if it is the first time since the restart.
   void reclaim(SessionId id, const std::vector<InodeId>& inodes);
   // kBusyTryLater when the session has too many files open.
-  Result<void> open(SessionId id, InodeId ino);
+  [[nodiscard]] Result<void> mayOpen(SessionId id) const;
+  void noteOpen(SessionId id, InodeId ino);
   void release(SessionId id, InodeId ino) { opens_.remove(id, ino); }
   // Everyone who has the inode open or may have.
   [[nodiscard]] std::vector<SessionId> mayHold(InodeId ino) const;
@@ -57,7 +58,8 @@ class Sessions {
   [[nodiscard]] size_t unreclaimed() const { return unreclaimed_.size(); }
   [[nodiscard]] const OpenTable& opens() const { return opens_; }
 
-  static constexpr size_t kMaxOpensPerSession = 1u << 20;
+  // So many can be reclaimed with one message.
+  static constexpr size_t kMaxOpensPerSession = 100'000;
 
  private:
   const Duration timeout_;

@@ -1,0 +1,278 @@
+#include "test/unit/mds/server/fixture.h"
+
+namespace cairn::mds::test {
+namespace {
+
+kj::ArrayPtr<const kj::byte> asData(const std::string& text) {
+  return {reinterpret_cast<const kj::byte*>(text.data()), text.size()};
+}
+
+Task<Got> exchange(RpcClient& rpc, OutMessage message, Duration timeout) {
+  co_return Got{co_await rpc.call(std::move(message), timeout)};
+}
+
+Task<void> exchangeInto(RpcClient& rpc, OutMessage message,
+                        std::shared_ptr<std::optional<Got>> slot) {
+  *slot = Got{co_await rpc.call(std::move(message), 5s)};
+}
+
+OutMessage build(const Peer::Fill& fill) {
+  OutMessage m;
+  fill(m.body<schema::MdsRequest>());
+  return m;
+}
+
+}  // namespace
+
+// ---- Peer ----
+
+Peer::Peer(sim::SimWorld& w, const std::string& host, Identity self, std::string mdsHost)
+    : world(w), node(w.addNode(host)), env(node.env()) {
+  RpcClient::Options o;
+  o.to = {std::move(mdsHost), kPort};
+  o.self = self;
+  o.onPush = [this](const InMessage& m) {
+    pushedEpochs.push_back(m.body<schema::MdsPush>().getMapChanged());
+  };
+  rpc = std::make_unique<RpcClient>(env, std::move(o));
+}
+
+Peer::~Peer() {
+  world.await(node, rpc->close());
+  world.drain(node);
+}
+
+Got Peer::call(const Fill& fill, Duration timeout) {
+  auto got = world.await(node, exchange(*rpc, build(fill), timeout));
+  REQUIRE(got.has_value());
+  return std::move(*got);
+}
+
+void Peer::start(const Fill& fill, std::shared_ptr<std::optional<Got>> slot) {
+  node.spawn(exchangeInto(*rpc, build(fill), std::move(slot)));
+}
+
+// ---- Client ----
+
+Client::Client(sim::SimWorld& w, const std::string& host)
+    : Peer(w, host, {schema::Hello::Role::CLIENT, {}, 0}) {}
+
+Got Client::openSession() {
+  auto got = call([](auto r) { r.initMutate().initSessionOpen().setMount("/mnt"); });
+  if (got.result) {
+    session = got.reply().getId();
+    rpc->setIdentity({schema::Hello::Role::CLIENT, kCluster, session});
+  }
+  return got;
+}
+
+Got Client::mutate(const std::function<void(schema::Mutation::Builder)>& fill, uint64_t seq) {
+  if (seq == 0) seq = nextSeq++;
+  return call([&](auto r) {
+    r.setSession(session);
+    r.setSeq(seq);
+    fill(r.initMutate());
+  });
+}
+
+Got Client::ask(const Fill& fill) {
+  return call([&](auto r) {
+    r.setSession(session);
+    fill(r);
+  });
+}
+
+Got Client::create(InodeId parent, std::string name) {
+  return mutate([&](auto m) {
+    auto make = m.initMake();
+    make.setParent(parent.value);
+    make.setName(asData(name));
+    make.setMode(0100644);
+    make.setOpen(true);
+  });
+}
+
+Got Client::makeDirectory(InodeId parent, std::string name) {
+  return mutate([&](auto m) {
+    auto make = m.initMake();
+    make.setParent(parent.value);
+    make.setName(asData(name));
+    make.setMode(0040755);
+  });
+}
+
+Got Client::unlink(InodeId parent, std::string name) {
+  return mutate([&](auto m) {
+    auto remove = m.initRemove();
+    remove.setParent(parent.value);
+    remove.setName(asData(name));
+  });
+}
+
+Got Client::rename(InodeId parent, std::string name, std::string newName) {
+  return mutate([&](auto m) {
+    auto r = m.initRename();
+    r.setParent(parent.value);
+    r.setName(asData(name));
+    r.setNewParent(parent.value);
+    r.setNewName(asData(newName));
+  });
+}
+
+Got Client::lookup(InodeId parent, std::string name) {
+  return ask([&](auto r) {
+    auto l = r.initLookup();
+    l.setParent(parent.value);
+    l.setName(asData(name));
+  });
+}
+
+Got Client::open(InodeId ino) {
+  return ask([&](auto r) { r.initOpen().setIno(ino.value); });
+}
+Got Client::release(InodeId ino) {
+  return ask([&](auto r) { r.initRelease(1).set(0, ino.value); });
+}
+Got Client::reclaim(std::vector<InodeId> inodes) {
+  return ask([&](auto r) {
+    auto list = r.initReclaim(static_cast<uint32_t>(inodes.size()));
+    for (uint32_t i = 0; i < inodes.size(); ++i) list.set(i, inodes[i].value);
+  });
+}
+Got Client::getattr(InodeId ino) {
+  return ask([&](auto r) { r.setGetattr(ino.value); });
+}
+Got Client::allocate(InodeId ino, uint32_t count) {
+  return mutate([&](auto m) {
+    auto c = m.initAllocChunks();
+    c.setIno(ino.value);
+    c.setCount(count);
+  });
+}
+
+// ---- FakeOsd ----
+
+FakeOsd::FakeOsd(sim::SimWorld& w, uint32_t n, std::string host)
+    : Peer(w, host, {schema::Hello::Role::OSD, {}, 0}), number(n), server_(env, *this) {
+  REQUIRE(server_.start({host, 7800}));
+}
+
+FakeOsd::~FakeOsd() {
+  stopBeating();
+  world.await(node, server_.close());
+}
+
+Identity FakeOsd::identity() {
+  return {schema::Hello::Role::OSD, kCluster, number};
+}
+
+Got FakeOsd::enroll() {
+  auto got = call([this](auto r) {
+    auto reg = r.initMutate().initOsdRegister();
+    reg.initUuid().setHi(number);
+    reg.setAddr(node.host() + ":7800");
+    reg.setHost(node.host());
+    reg.setBytesTotal(bytesTotal);
+    reg.setBytesUsed(bytesUsed);
+    reg.setIncarnation(incarnation);
+    reg.setPid(number);
+  });
+  if (got.result) id = OsdId{static_cast<uint32_t>(got.reply().getId())};
+  return got;
+}
+
+Got FakeOsd::beat() {
+  return call([this](auto r) {
+    auto h = r.initHeartbeat();
+    h.setOsd(id.value);
+    h.setIncarnation(incarnation);
+    h.setBytesUsed(bytesUsed);
+    h.setBytesTotal(bytesTotal);
+  });
+}
+
+Task<void> FakeOsd::beatLoop(Duration every, std::shared_ptr<Event> stop) {
+  while (!co_await stop->waitFor(every)) {
+    OutMessage m;
+    auto h = m.body<schema::MdsRequest>().initHeartbeat();
+    h.setOsd(id.value);
+    h.setIncarnation(incarnation);
+    h.setBytesUsed(bytesUsed);
+    h.setBytesTotal(bytesTotal);
+    (void)co_await rpc->call(std::move(m), 1s);
+  }
+}
+
+void FakeOsd::keepBeating(Duration every) {
+  stop_ = std::make_shared<Event>(node.reactor());
+  node.spawn(beatLoop(every, stop_));
+}
+
+void FakeOsd::stopBeating() {
+  if (stop_) stop_->set();
+  stop_.reset();
+}
+
+Task<Result<OutMessage>> FakeOsd::handle(const InMessage& request, RpcPeer&) {
+  auto body = request.body<schema::OsdRequest>();
+  ++requests;
+  if (refuse) co_return fail(Errc::kUnavailable, "told to refuse");
+  if (!body.isRemove()) co_return fail(Errc::kNotSupported);
+  for (uint64_t chunk : body.getRemove().getChunks()) removed.insert(chunk);
+  OutMessage out;
+  out.body<schema::OsdReply>().setNone();
+  co_return out;
+}
+
+// ---- Rig ----
+
+Rig::Rig(uint64_t seed) : world(seed) {
+  options.directory = "data";
+  options.cluster = kCluster;
+  options.create = true;
+  options.logBytes = 4 * kMiB;
+  options.cacheBytes = 1 * kMiB;
+  options.listen = {"mds", kPort};
+  options.server.replicas = 3;
+  options.server.osdLease = 2s;
+  options.server.sessionTimeout = 10s;
+  options.server.gcInterval = 200ms;
+  startMds();
+}
+
+Rig::~Rig() {
+  for (auto& osd : osds) osd->stopBeating();
+  osds.clear();
+  if (mds) stopMds();
+}
+
+void Rig::startMds() {
+  node = &world.addNode("mds");
+  env.emplace(node->env());
+  auto started = world.await(*node, Mds::start(*env, options));
+  REQUIRE(started.has_value());
+  REQUIRE_MESSAGE(started->has_value(), started->error().text());
+  mds = std::move(**started);
+}
+
+void Rig::stopMds() {
+  REQUIRE(world.await(*node, mds->stop()));
+  mds.reset();
+  REQUIRE(world.drain(*node));
+}
+
+void Rig::crashMds(sim::Crash how) {
+  world.crash(*node, how);
+  stopMds();
+}
+
+void Rig::startOsds(size_t count) {
+  for (size_t i = 1; i <= count; ++i) {
+    osds.push_back(
+        std::make_unique<FakeOsd>(world, static_cast<uint32_t>(i), "osd" + std::to_string(i)));
+    REQUIRE(osds.back()->enroll().code() == Errc::kOk);
+    osds.back()->keepBeating(400ms);
+  }
+}
+
+}  // namespace cairn::mds::test

@@ -1,0 +1,142 @@
+// A metadata server, clients and OSDs that only answer `remove`, in one simulated world.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/cluster/cluster_map.h"
+#include "common/schema/osd.capnp.h"
+#include "common/sim/sim_world.h"
+#include "common/wire/rpc.h"
+#include "mds/server/mds.h"
+
+namespace cairn::mds::test {
+
+inline constexpr Uuid kCluster{0xc1, 0x05};
+inline constexpr uint16_t kPort = 7700;
+
+// One answer and its error, whichever there is.
+struct Got {
+  Result<InMessage> result;
+  [[nodiscard]] Errc code() const { return result ? Errc::kOk : result.error().code; }
+  [[nodiscard]] schema::MdsReply::Reader reply() const {
+    REQUIRE_MESSAGE(result.has_value(), result.error().text());
+    return result->body<schema::MdsReply>();
+  }
+};
+
+// A process with a connection to the MDS.
+class Peer {
+ public:
+  Peer(sim::SimWorld& world, const std::string& host, Identity self, std::string mdsHost = "mds");
+  virtual ~Peer();
+  Peer(const Peer&) = delete;
+  Peer& operator=(const Peer&) = delete;
+
+  using Fill = std::function<void(schema::MdsRequest::Builder)>;
+  Got call(const Fill& fill, Duration timeout = 5s);
+  // Starts it and returns; the answer comes to `slot` some time later.
+  void start(const Fill& fill, std::shared_ptr<std::optional<Got>> slot);
+
+  sim::SimWorld& world;
+  sim::SimNode& node;
+  Env env;
+  std::unique_ptr<RpcClient> rpc;
+  std::vector<uint64_t> pushedEpochs;
+};
+
+// A mount: a session, and numbered changes.
+class Client : public Peer {
+ public:
+  explicit Client(sim::SimWorld& world, const std::string& host = "client");
+
+  Got openSession();
+  // The next change, or, with `seq`, one that was sent before.
+  Got mutate(const std::function<void(schema::Mutation::Builder)>& fill, uint64_t seq = 0);
+  Got ask(const Fill& fill);
+
+  Got create(InodeId parent, std::string name);  // and open
+  Got makeDirectory(InodeId parent, std::string name);
+  Got unlink(InodeId parent, std::string name);
+  Got rename(InodeId parent, std::string name, std::string newName);
+  Got lookup(InodeId parent, std::string name);
+  Got open(InodeId ino);
+  Got release(InodeId ino);
+  Got reclaim(std::vector<InodeId> inodes);
+  Got getattr(InodeId ino);
+  Got allocate(InodeId ino, uint32_t count);
+
+  uint64_t session = 0;
+  uint64_t nextSeq = 1;
+};
+
+// Registers, sends heartbeats, and removes chunks.
+class FakeOsd : public Peer, public RpcHandler {
+ public:
+  FakeOsd(sim::SimWorld& world, uint32_t number, std::string host);
+  ~FakeOsd() override;
+
+  Got enroll();
+  Got beat();
+  void keepBeating(Duration every);
+  void stopBeating();
+  // Refuses `remove` while set.
+  bool refuse = false;
+
+  Identity identity() override;
+  Task<Result<OutMessage>> handle(const InMessage& request, RpcPeer& peer) override;
+
+  uint32_t number;
+  OsdId id;
+  uint64_t incarnation = 1;
+  uint64_t bytesUsed = 1 * kGiB, bytesTotal = 100 * kGiB;
+  std::multiset<uint64_t> removed;
+  size_t requests = 0;
+
+ private:
+  Task<void> beatLoop(Duration every, std::shared_ptr<Event> stop);
+  std::shared_ptr<Event> stop_;
+  RpcServer server_;
+};
+
+class Rig {
+ public:
+  explicit Rig(uint64_t seed = 1);
+  ~Rig();
+
+  // The MDS's process.
+  void startMds();
+  void stopMds();                 // in order
+  void crashMds(sim::Crash how);  // and clean up
+  void restartMds(sim::Crash how) {
+    crashMds(how);
+    startMds();
+  }
+  // `count` OSDs that register and send heartbeats.
+  void startOsds(size_t count);
+
+  bool until(const std::function<bool()>& predicate, Duration limit = 30s) {
+    return world.runUntil(predicate, limit);
+  }
+  StateMachine& state() { return mds->state(); }
+
+  sim::SimWorld world;
+  MdsOptions options;
+  sim::SimNode* node = nullptr;
+  std::optional<Env> env;
+  std::unique_ptr<Mds> mds;
+  std::vector<std::unique_ptr<FakeOsd>> osds;
+};
+
+inline InodeId inoOf(const Got& got) {
+  return InodeId{got.reply().getEntry().getAttr().getIno()};
+}
+
+}  // namespace cairn::mds::test

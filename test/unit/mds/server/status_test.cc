@@ -1,0 +1,109 @@
+#include "mds/server/status.h"
+
+#include <doctest/doctest.h>
+
+#include "common/cluster/health.h"
+
+using namespace cairn;
+using namespace cairn::mds;
+
+namespace {
+
+ClusterMap cluster() {
+  ClusterMap map;
+  for (uint32_t i = 1; i <= 4; ++i) {
+    OsdEntry e;
+    e.id = OsdId{i};
+    e.addr = "h:780" + std::to_string(i);
+    e.host = "h";
+    e.weight = 10;
+    e.up = e.in = true;
+    e.bytesTotal = 100 * kGiB;
+    e.bytesUsed = 30 * kGiB;
+    map.osds[e.id] = e;
+  }
+  Pool p;
+  p.id = PoolId{1};
+  p.name = "default";
+  p.replicas = 2;
+  p.pgs = {{MapEpoch{1}, {OsdId{1}, OsdId{2}}}, {MapEpoch{1}, {OsdId{3}, OsdId{1}}}};
+  map.pools[p.id] = p;
+  return map;
+}
+
+Health judged(const ClusterMap& map) {
+  return judge(map, [](OsdId) { return Duration(12s); }, 0);
+}
+
+}  // namespace
+
+TEST_CASE("a whole cluster is ok and has no problems") {
+  CHECK(judged(cluster()).text == "ok");
+  CHECK(judged(cluster()).problems.empty());
+}
+
+TEST_CASE("a group without its primary is unavailable, without another member degraded") {
+  ClusterMap map = cluster();
+  map.osds[OsdId{2}].up = false;
+  CHECK(pgState(map, map.pools[PoolId{1}].pgs[0]) == PgState::kDegraded);
+  Health h = judged(map);
+  CHECK(h.text == "degraded");
+  REQUIRE(h.problems.size() == 2);
+  CHECK(h.problems[0].starts_with("osd.2 at h:7802 on h is down since 12 s: start "));
+  map.osds[OsdId{3}].up = false;
+  CHECK(judged(map).text == "unavailable");
+  const PgCounts n = countPgs(map, map.pools[PoolId{1}]);
+  CHECK(n.clean == 0);
+  CHECK(n.degraded == 1);
+  CHECK(n.unavailable == 1);
+  // One that holds nothing of any pool is missed all the same.
+  map = cluster();
+  map.osds[OsdId{4}].up = false;
+  CHECK(judged(map).text == "degraded");
+}
+
+TEST_CASE("a pool that could not be placed says what it needs") {
+  ClusterMap map = cluster();
+  map.pools[PoolId{1}].pgs[1].osds.clear();
+  map.pools[PoolId{1}].failureDomain = schema::FailureDomain::HOST;
+  Health h = judged(map);
+  CHECK(h.text == "unavailable");
+  REQUIRE(h.problems.size() == 1);
+  CHECK(h.problems[0] == "pool default needs 2 hosts and has 1: start more cairn-osd");
+}
+
+TEST_CASE("an almost full OSD is named") {
+  ClusterMap map = cluster();
+  map.osds[OsdId{1}].bytesUsed = 95 * kGiB;
+  REQUIRE(judged(map).problems.size() == 1);
+  CHECK(judged(map).problems[0].starts_with("osd.1 is 9"));
+}
+
+TEST_CASE("capacity is what users can store") {
+  ClusterMap map = cluster();
+  Pool& pool = map.pools[PoolId{1}];
+  CHECK(capacity(map, pool).bytesTotal == 200 * kGiB);
+  CHECK(capacity(map, pool).bytesFree == 140 * kGiB);
+  map.osds[OsdId{4}].in = false;
+  CHECK(capacity(map, pool).bytesTotal == 150 * kGiB);
+  map.osds[OsdId{3}].deviceClass = schema::DeviceClass::HDD;
+  pool.anyClass = false;
+  CHECK(capacity(map, pool).bytesTotal == 100 * kGiB);
+  pool.replicas = 0;
+  pool.ecData = 4;
+  pool.ecParity = 1;
+  CHECK(capacity(map, pool).bytesTotal / kGiB == 160);
+}
+
+TEST_CASE("used bytes are shared out by the pools' chunks") {
+  ClusterMap map = cluster();
+  Pool second = map.pools[PoolId{1}];
+  second.id = PoolId{2};
+  second.replicas = 1;
+  map.pools[second.id] = second;
+  // 120 GiB in all: 10 chunks twice and 20 once, so each has half of it.
+  auto bytes = poolBytes(map, {{PoolId{1}, 10}, {PoolId{2}, 20}});
+  CHECK(bytes[PoolId{1}] == 30 * kGiB);
+  CHECK(bytes[PoolId{2}] == 60 * kGiB);
+  CHECK(poolBytes(map, {})[PoolId{1}] == 0);
+}
