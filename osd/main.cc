@@ -79,6 +79,7 @@ Task<void> watchSettled(Daemon& daemon, Osd& osd) {
 Task<Result<int>> serve(Daemon& daemon) {
   auto options = osdOptions(daemon.config());
   CO_TRY(options);
+  daemon.setHealth([] { return Result<void>(fail(Errc::kUnavailable, "starting")); });
   auto started = co_await Osd::start(daemon.env(), std::move(*options), daemon.stopping(),
                                      [&daemon](uint16_t port) { return daemon.advertised(port); });
   if (!started && started.error().code == Errc::kCanceled) co_return 0;
@@ -120,6 +121,7 @@ int main(int argc, char** argv) {
                    "Verify the store of a stopped OSD and exit: 0 clean, 1 with findings")
         ->type_name("DIR");
   };
+  spec.registeredBytes = 64 * kMiB;
   spec.isErrand = [&arguments] { return !arguments.check.empty(); };
   return runDaemon(argc, argv, spec, [&arguments](Daemon& daemon) {
     return arguments.check.empty() ? osd::serve(daemon) : osd::check(daemon, arguments.check);

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 
 #include "common/base/buffer.h"
 #include "common/daemon/command_line.h"
@@ -28,6 +29,8 @@ namespace cairn {
 
 namespace {
 
+constexpr size_t kKeptBufferBytes = 256 * kMiB;
+
 // The one line that says why it could not go on.
 int explain(const DaemonSpec& spec, const Error& error) {
   std::string line = error.message.empty() ? error.text() : error.message;
@@ -46,7 +49,7 @@ Task<void> watchSignals(UringReactor& reactor, Daemon& daemon) {
       daemon.env().log.warning("stopped at once", {{"signal", signal}});
       std::_Exit(128 + signal);
     }
-    asked = true;
+    asked = reactor.now();
     daemon.env().log.info("stopping", {{"signal", signal}});
     notifyServiceManager("STOPPING=1");
     daemon.stopping().set();
@@ -82,13 +85,17 @@ Result<int> runIn(const DaemonSpec& spec, const CommandLine& line,
                   const std::function<Task<Result<int>>(Daemon&)>& main) {
   auto config = Config::load(spec.settings, line.configFile, line.settings);
   TRY(config);
-  BufferPool buffers;
+  const bool errand = spec.isErrand && spec.isErrand();
+  BufferPool buffers(kKeptBufferBytes, errand ? 0 : spec.registeredBytes);
   auto made = UringReactor::create();
   TRY(made);
   UringReactor& reactor = **made;
   LogLevel level = LogLevel::kInfo;
   parseLogLevel(config->text(spec.section + ".log_level"), level);
   Log log(reactor.clock(), STDERR_FILENO, spec.section, level);
+  if (!buffers.arena().empty() && !reactor.registerArena(buffers.arena()))
+    log.warning("memory is not registered",
+                {{"reason", "it may not be locked: raise LimitMEMLOCK (ulimit -l)"}});
   MetricsRegistry metrics;
   SeededRandom random(systemRandom64());
   UringNetwork network(reactor);
@@ -99,7 +106,7 @@ Result<int> runIn(const DaemonSpec& spec, const CommandLine& line,
 
   std::unique_ptr<MetricsServer> server;
   const std::string& at = config->text(spec.section + ".metrics_listen");
-  if (!at.empty() && !(spec.isErrand && spec.isErrand())) {
+  if (!at.empty() && !errand) {
     auto endpoint = parseEndpoint(at);
     TRY(endpoint);
     server = std::make_unique<MetricsServer>(env, *endpoint);

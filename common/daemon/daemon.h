@@ -11,7 +11,7 @@
 // NOTIFY_SOCKET, when the daemon serves; whoever started it waits for either.
 //
 // Signals: SIGTERM and SIGINT set `stopping()`; the daemon's main task then closes what it opened
-// and returns. A second one ends the process at once. SIGPIPE is ignored.
+// and returns. Another one, a second or more later, ends the process at once. SIGPIPE is ignored.
 //
 // Exit: what the task returns; 1 after "PROGRAM: THING: REASON; WAY OUT" on standard error for any
 // failure; 2 for usage. One reactor thread, the caller's.
@@ -44,6 +44,9 @@ struct DaemonSpec {
   // Asked after parsing: true when this call only does a piece of work and serves nothing, so that
   // no metrics port is opened. May be empty.
   std::function<bool()> isErrand;
+  // Memory of the buffer pool that is registered with the kernel, where it may be locked: for
+  // daemons that move data between disk and network.
+  size_t registeredBytes = 0;
 };
 
 class Daemon {

@@ -251,8 +251,11 @@ Result<DirectFile> openDirect(const std::string& path, const OpenOptions& option
 Result<bool> makeDirectories(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) != 0) {
     if (errno == ENOENT && parentOf(path) != path) {
-      TRY(makeDirectories(parentOf(path)));
-      return makeDirectories(path);
+      auto parent = makeDirectories(parentOf(path));
+      TRY(parent);
+      if (*parent) return makeDirectories(path);
+      // The parent is there and yet takes no directory, as in /proc.
+      return fail(errnoError(ENOENT, "cannot make directory " + path));
     }
     struct stat st{};
     if (errno == EEXIST && ::stat(path.c_str(), &st) == 0) {
