@@ -130,8 +130,8 @@ class RingWriter final : public RingLog {
         bodyBytes = with;
         ++count;
       }
-      auto room = co_await waitForRoom(blocksFor(bodyBytes));
-      auto written = room ? co_await writeBatch(count, bodyBytes) : std::move(room);
+      auto written = co_await waitForRoom(blocksFor(bodyBytes));
+      if (written) written = co_await writeBatch(count, bodyBytes);
       if (!written) {
         if (!failed_) failed_ = std::move(written).error();
         break;
