@@ -178,6 +178,14 @@ TEST_CASE("sim: a cut link says nothing and loses nothing; healed, the bytes arr
   CHECK(codeOf(world.await(a, readSome(*p.client, 10), 1s)) == Errc::kOk);
   world.network().healAll();
   CHECK(world.drain(b, 1s));
+  // And what is written from now on.
+  world.run(1s);
+  CHECK(codeOf(world.await(a, writeAll(*p.client, pattern(1000)), 1s)) == Errc::kOk);
+  a.spawn(writeThenShutdown(*p.client, pattern(100)));
+  size_t reads = 0;
+  auto rest = world.await(b, readAll(*p.server, &reads), 1s);
+  REQUIRE(codeOf(rest) == Errc::kOk);
+  CHECK((*rest)->size() > 1000);
 }
 
 TEST_CASE("sim: over a cut link a connect times out, and one that heals meanwhile succeeds") {
