@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -22,6 +23,8 @@ namespace {
 // One turn resumes at most so many rounds of posted coroutines before it looks at the kernel again:
 // coroutines that keep posting each other must not starve the disks.
 constexpr int kMaxRounds = 64;
+
+constexpr unsigned kFewestEntries = 32;
 
 int readDisabledSysctl() {
   int value = -1;
@@ -103,14 +106,20 @@ Result<std::unique_ptr<UringReactor>> UringReactor::create(UringOptions options)
   constexpr unsigned kBest = kBasic | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
                              IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN |
                              IORING_SETUP_TASKRUN_FLAG;
+  unsigned flags = options.basicRing ? kBasic : kBest;
+  unsigned entries = options.entries;
   int err = 0;
-  for (unsigned flags : {kBest, kBasic}) {
-    if (options.basicRing && flags != kBasic) continue;
+  while (true) {
     io_uring_params params{};
     params.flags = flags;
-    params.cq_entries = options.entries * 4;
-    err = -io_uring_queue_init_params(options.entries, &r->ring_, &params);
-    if (err != EINVAL) break;
+    params.cq_entries = entries * 4;
+    err = -io_uring_queue_init_params(entries, &r->ring_, &params);
+    if (err == EINVAL && flags != kBasic)
+      flags = kBasic;
+    else if (err == ENOMEM && entries > kFewestEntries)
+      entries /= 2;  // rings count against RLIMIT_MEMLOCK of the user; a small one is slower only
+    else
+      break;
   }
   if (err != 0) return fail(Errc::kNotSupported, explainUringFailure(err, readDisabledSysctl()));
   r->ringOpen_ = true;
@@ -263,6 +272,12 @@ void UringReactor::cancelPoll(int fd) {
 
 bool UringReactor::registerArena(MutBytes arena) {
   if (arena.empty() || !arena_.empty()) return false;
+  // What one process locks is missing to all others of the user, whose rings count too: stay far
+  // below the limit. Root's limit does not bind.
+  rlimit limit{};
+  if (::geteuid() != 0 && ::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+      limit.rlim_cur != RLIM_INFINITY && arena.size() > limit.rlim_cur / 4)
+    return false;
   iovec whole{arena.data(), arena.size()};
   if (io_uring_register_buffers(&ring_, &whole, 1) != 0) return false;
   arena_ = arena;

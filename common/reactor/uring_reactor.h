@@ -109,7 +109,8 @@ class UringReactor final : public Reactor {
 
   // Registers `arena` (BufferPool::arena()), which outlives the reactor, so that the kernel need
   // not pin its pages for each disk operation. Once. False when it may not be locked
-  // (RLIMIT_MEMLOCK): everything works without, a little slower.
+  // (RLIMIT_MEMLOCK; an unprivileged user's limit must be four times as large): everything works
+  // without, a little slower.
   bool registerArena(MutBytes arena);
   // The whole of [data, data + size) is registered; its buffer index is 0.
   [[nodiscard]] bool isRegistered(const void* data, size_t size) const {

@@ -14,6 +14,7 @@
 
 #include "common/disk/open_direct.h"
 #include "test/unit/common/disk/scratch_dir.h"
+#include "test/unit/common/reactor/make_reactor.h"
 
 using namespace cairn;
 
@@ -21,7 +22,7 @@ namespace {
 
 struct Fixture {
   BufferPool buffers;
-  std::unique_ptr<UringReactor> reactor = std::move(*UringReactor::create());
+  std::unique_ptr<UringReactor> reactor = makeReactor();
   UringDisk disk{*reactor};
   ScratchDir dir;
 
@@ -210,7 +211,7 @@ TEST_CASE("a small file system that fills up refuses the file and keeps none of 
   std::string mount = f.dir.path("small");
   std::filesystem::create_directory(mount);
   if (::mount("none", mount.c_str(), "tmpfs", 0, "size=1m") != 0) {
-    MESSAGE("skipped: cannot mount a tmpfs: ", std::strerror(errno));
+    MESSAGE("skipped: cannot mount a tmpfs: ", std::string(std::strerror(errno)));
     return;
   }
   auto file = f.open(mount + "/data", {.createBytes = 2 * kMiB});
@@ -235,7 +236,7 @@ TEST_CASE("a file system without direct I/O is named, and what to use instead") 
   std::string mount = f.dir.path("ram");
   std::filesystem::create_directory(mount);
   if (::mount("none", mount.c_str(), "ramfs", 0, nullptr) != 0) {
-    MESSAGE("skipped: cannot mount a ramfs: ", std::strerror(errno));
+    MESSAGE("skipped: cannot mount a ramfs: ", std::string(std::strerror(errno)));
     return;
   }
   auto made = f.open(mount + "/data", {.createBytes = kMiB});

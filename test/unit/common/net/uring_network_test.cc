@@ -10,15 +10,22 @@
 #include <string>
 
 #include "common/base/buffer.h"
+#include "test/unit/common/reactor/make_reactor.h"
 
 using namespace cairn;
 
 namespace {
 
+std::unique_ptr<Listener> listenSomewhere(UringNetwork& network) {
+  auto l = network.listen({"127.0.0.1", 0});
+  REQUIRE_MESSAGE(l.has_value(), (l ? std::string() : l.error().message));
+  return std::move(*l);
+}
+
 struct Fixture {
-  std::unique_ptr<UringReactor> reactor = std::move(*UringReactor::create());
+  std::unique_ptr<UringReactor> reactor = makeReactor();
   UringNetwork network{*reactor};
-  std::unique_ptr<Listener> listener = std::move(*network.listen({"127.0.0.1", 0}));
+  std::unique_ptr<Listener> listener = listenSomewhere(network);
   Endpoint at{"127.0.0.1", listener->port()};
 };
 

@@ -17,15 +17,11 @@
 #include <string>
 #include <thread>
 
+#include "test/unit/common/reactor/make_reactor.h"
+
 using namespace cairn;
 
 namespace {
-
-std::unique_ptr<UringReactor> makeReactor(UringOptions options = {}) {
-  auto r = UringReactor::create(options);
-  REQUIRE(r);
-  return std::move(*r);
-}
 
 struct Pipe {
   int in = -1, out = -1;  // read from `in`, write to `out`
