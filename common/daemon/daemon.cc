@@ -40,10 +40,12 @@ int explain(const DaemonSpec& spec, const Error& error) {
 }
 
 Task<void> watchSignals(UringReactor& reactor, Daemon& daemon) {
-  bool asked = false;
+  std::optional<TimePoint> asked;
   while (int signal = co_await reactor.nextSignal()) {
     if (signal == SIGHUP) continue;  // there is no terminal to lose and nothing to read again
     if (asked) {
+      // timeout(1) and others signal the process and then its group: that is asking once.
+      if (reactor.now() - *asked < 1s) continue;
       // Whoever asks twice does not want to wait. As after a kill: what was acknowledged is
       // durable.
       daemon.env().log.warning("stopped at once", {{"signal", signal}});
