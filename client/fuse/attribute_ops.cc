@@ -81,11 +81,18 @@ void setattr(fuse_req_t r, fuse_ino_t ino, struct stat* st, int valid, fuse_file
   e.run(r, "setattr", replyAttr(e, r, e.fs.setattr(InodeId(ino), c)));
 }
 
+// system.* holds ACLs, which this release does not keep: cp and tar then fall back to the mode.
+bool isSystemName(const char* name) { return std::strncmp(name, "system.", 7) == 0; }
+
 void getxattr(fuse_req_t r, fuse_ino_t ino, const char* name, size_t size) {
   auto& e = FuseEdge::of(r);
   // Asked before every write, for nothing that is ever set through FUSE: spare the round trip.
   if (std::strcmp(name, "security.capability") == 0 && size == 0) {
     fuse_reply_err(r, ENODATA);
+    return;
+  }
+  if (isSystemName(name)) {
+    fuse_reply_err(r, EOPNOTSUPP);
     return;
   }
   e.run(r, "getxattr", replyXattr(r, size, e.fs.getxattr(InodeId(ino), name)));
@@ -98,6 +105,10 @@ void listxattr(fuse_req_t r, fuse_ino_t ino, size_t size) {
 
 void setxattr(fuse_req_t r, fuse_ino_t ino, const char* name, const char* value, size_t size,
               int flags) {
+  if (isSystemName(name)) {
+    fuse_reply_err(r, EOPNOTSUPP);
+    return;
+  }
   auto& e = FuseEdge::of(r);
   e.run(r, "setxattr",
         replyDone(r, e.fs.setxattr(InodeId(ino), name, std::string(value, size),

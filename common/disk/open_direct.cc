@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -87,9 +89,19 @@ std::unexpected<Error> noDirectIo(const std::string& path) {
                                        "ext4, xfs or btrfs, or a block device");
 }
 
+// The kernel takes down the ring of a killed process after the process is gone, and the ring holds
+// its files, so the lock of a predecessor that was just killed ends a moment after it: a restart
+// must not fail for that. There is nothing to wait on but the lock itself.
+constexpr auto kPredecessorGone = 3s;
+
 Result<void> lockFile(const std::string& path, int fd) {
+  const auto deadline = std::chrono::steady_clock::now() + kPredecessorGone;
   while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EINTR) continue;
+    if (errno == EWOULDBLOCK && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(10ms);
+      continue;
+    }
     if (errno == EWOULDBLOCK)
       return fail(Errc::kBusy, path + " is in use by another process (fuser -v " + path +
                                    " shows which). Stop that one first");
