@@ -100,6 +100,14 @@ void ChunkMap::removed(uint32_t first, uint32_t count) {
   known_.add(first, uint64_t{first} + count);
 }
 
+void ChunkMap::doubt(uint32_t index, ChunkAddr addr) {
+  auto it = chunks_.find(index);
+  if (it == chunks_.end() || it->second != addr) return;
+  ++changes_;
+  chunks_.erase(it);
+  known_.remove(index, uint64_t{index} + 1);
+}
+
 void ChunkMap::forget() {
   ++changes_;
   chunks_.clear();

@@ -33,6 +33,8 @@ class ChunkMap {
   void truncated(uint32_t index);
   // [first, first + count) is a hole now.
   void removed(uint32_t first, uint32_t count);
+  // An OSD says that `addr` was removed: ask again. Another client may have cut the file.
+  void doubt(uint32_t index, ChunkAddr addr);
   void forget();
 
  private:

@@ -82,10 +82,14 @@ Task<void> File::flushExtent(std::shared_ptr<File> self, DirtyMap::ExtentPtr ext
 }
 
 Task<Result<void>> File::store(uint64_t offset, Buffer data) {
-  auto chunk = co_await chunks_.make(static_cast<uint32_t>(offset / kChunkSize));
-  CO_TRY(chunk);
-  co_return co_await core_.io.write(*chunk, static_cast<uint32_t>(offset % kChunkSize),
-                                    std::move(data));
+  const auto index = static_cast<uint32_t>(offset / kChunkSize);
+  for (int tries = 1;; ++tries) {
+    auto chunk = co_await chunks_.make(index);
+    CO_TRY(chunk);
+    auto stored = co_await core_.io.write(*chunk, static_cast<uint32_t>(offset % kChunkSize), data);
+    if (stored || stored.error().code != Errc::kStale || tries == kMaxStale) co_return stored;
+    chunks_.doubt(index, *chunk);
+  }
 }
 
 Task<void> File::drain(uint64_t from, uint64_t to) {
@@ -106,27 +110,28 @@ uint64_t File::pushOut() {
 
 Task<Result<void>> File::commit(bool sizeOnly) {
   auto lock = co_await mutating_.lock();
-  if (sizeOnly ? !state_.grown() : !state_.uncommitted()) co_return Result<void>{};
-  InodeState::Commit what = state_.beginCommit();
-  state_.beginMutation();
-  auto attr = co_await core_.mds.commitWrite({ino_, what.size, what.mtimeNs});
-  if (attr) {
-    bool foreign = state_.learnOwn(*attr);
+  // Again, if another client has cut the file below what we have stored meanwhile.
+  while (sizeOnly ? state_.grown() : state_.uncommitted()) {
+    InodeState::Commit what = state_.beginCommit();
+    state_.beginMutation();
+    auto attr = co_await core_.mds.commitWrite({ino_, what.size, what.mtimeNs});
     state_.endMutation();
+    if (!attr) {
+      if (attr.error().code == Errc::kCanceled) {
+        state_.commitFailed();
+      } else {
+        // The MDS will not take it, now or later (the inode is gone): the handles are told.
+        state_.abandonCommit();
+        errors_.record(attr.error());
+      }
+      co_return fail(attr.error());
+    }
+    if (state_.learnOwn(*attr)) foreignChange();
     state_.committed(what);
-    if (foreign) foreignChange();
-    wasPending_ = pending();
-    co_return Result<void>{};
+    if (!state_.grown()) break;  // what was stored meanwhile is somebody else's to commit
   }
-  state_.endMutation();
-  if (attr.error().code == Errc::kCanceled) {
-    state_.commitFailed();
-  } else {
-    // The MDS will not take it, now or later (the inode is gone): the handles are told.
-    state_.abandonCommit();
-    errors_.record(attr.error());
-  }
-  co_return fail(attr.error());
+  wasPending_ = pending();
+  co_return Result<void>{};
 }
 
 Task<Result<void>> File::sync(bool sizeOnly) {
@@ -142,8 +147,8 @@ Task<void> File::settle() {
 }
 
 void File::loseUnflushed() {
-  if (!pending()) return;
-  dirty_.dropUnflushed();
+  // What is on its way to the OSDs gets there, and is committed in the new session.
+  if (!dirty_.dropUnflushed()) return;
   errors_.record(Error(Errc::kIo, "the session expired: unflushed data is lost"));
   flushed_.fire();
 }

@@ -29,6 +29,9 @@ namespace cairn::client {
 
 class File;
 
+// How often in a row an OSD may say that a chunk is gone which the MDS has just named.
+inline constexpr int kMaxStale = 3;
+
 // What all files of a mount stand on.
 struct Core {
   Env& env;

@@ -89,11 +89,17 @@ Task<Result<Buffer>> File::readPiece(std::shared_ptr<File> self, uint64_t from, 
 
 // Whole blocks inside one piece, as the OSDs have them.
 Task<Result<Buffer>> File::readStored(uint64_t offset, uint64_t length) {
-  auto chunk = co_await chunks_.find(static_cast<uint32_t>(offset / kChunkSize));
-  CO_TRY(chunk);
-  if (!*chunk) co_return core_.io.zeros(length);
-  co_return co_await core_.io.read(**chunk, static_cast<uint32_t>(offset % kChunkSize),
-                                   static_cast<uint32_t>(length));
+  const auto index = static_cast<uint32_t>(offset / kChunkSize);
+  for (int tries = 1;; ++tries) {
+    auto chunk = co_await chunks_.find(index);
+    CO_TRY(chunk);
+    if (!*chunk) co_return core_.io.zeros(length);
+    auto got = co_await core_.io.read(**chunk, static_cast<uint32_t>(offset % kChunkSize),
+                                      static_cast<uint32_t>(length));
+    // Truncated while we read, by us or by another client.
+    if (got || got.error().code != Errc::kStale || tries == kMaxStale) co_return got;
+    chunks_.doubt(index, **chunk);
+  }
 }
 
 std::shared_ptr<BlockCache::Fill> File::startFill(uint64_t index, uint64_t need) {

@@ -18,8 +18,7 @@ class InodeState {
   // Takes over an answer that changed nothing (getattr, lookup, readdir). True: somebody else
   // changed the data since we last knew.
   bool learn(const ServerAttr& a);
-  // The answer of a mutation of ours, before endMutation(). Such a mutation raises dataVersion by
-  // one at the most.
+  // The answer of a mutation of ours. Such a mutation raises dataVersion by one at the most.
   bool learnOwn(const ServerAttr& a);
 
   // Around mutations of this inode that change its data version; one at a time.

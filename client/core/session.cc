@@ -1,5 +1,7 @@
 #include "client/core/session.h"
 
+#include <algorithm>
+
 #include "client/core/decode.h"
 #include "common/logging/log.h"
 
@@ -10,6 +12,7 @@ namespace {
 // that answers others but not us.
 constexpr Duration kAttemptTimeout = 15s;
 constexpr Duration kReclaimTimeout = 5s;
+constexpr size_t kReclaimBatch = 100'000;  // what one message holds
 constexpr Duration kEndTimeout = 3s;
 // A garbled answer breaks the connection and is asked for again, but not for ever.
 constexpr int kMaxGarbled = 5;
@@ -52,14 +55,19 @@ Task<Result<void>> Session::reclaim(RpcClient& client) {
   ++connections_;
   if (client.peerIdentity().cluster) cluster_ = client.peerIdentity().cluster;
   if (!id_) co_return Result<void>{};
-  std::vector<InodeId> open = hooks_.openInodes();
-  OutMessage message;
-  auto request = message.body<schema::MdsRequest>();
-  request.setSession(id_.value);
-  auto list = request.initReclaim(static_cast<uint32_t>(open.size()));
-  for (uint32_t i = 0; i < list.size(); ++i) list.set(i, open[i].value);
-  auto reply = co_await client.callNow(std::move(message), kReclaimTimeout);
-  CO_TRY(reply);
+  const std::vector<InodeId> open = hooks_.openInodes();
+  size_t told = 0;
+  do {
+    OutMessage message;
+    auto request = message.body<schema::MdsRequest>();
+    request.setSession(id_.value);
+    const size_t n = std::min(open.size() - told, kReclaimBatch);
+    auto list = request.initReclaim(static_cast<uint32_t>(n));
+    for (uint32_t i = 0; i < n; ++i) list.set(i, open[told + i].value);
+    auto reply = co_await client.callNow(std::move(message), kReclaimTimeout);
+    CO_TRY(reply);
+    told += n;
+  } while (told < open.size());
   co_return Result<void>{};
 }
 

@@ -1,0 +1,144 @@
+#include "client/core/dirty_map.h"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <optional>
+
+#include "common/sim/sim_world.h"
+
+using namespace cairn;
+using namespace cairn::client;
+
+namespace {
+
+struct Fixture {
+  sim::SimWorld world{1};
+  sim::SimNode& node = world.addNode("host");
+  DirtyBudget budget{node.reactor(), 64 * kMiB};
+  std::optional<DirtyMap> map{std::in_place, node.buffers(), budget};
+
+  void write(uint64_t offset, size_t size, uint8_t value = 1) {
+    std::vector<uint8_t> data(size, value);
+    map->write(offset, data);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("dirty map: a sequential writer's bytes leave as whole pieces") {
+  Fixture f;
+  for (uint64_t at = 0; at < 4 * kMiB; at += 64 * kKiB) f.write(at, 64 * kKiB);
+  for (uint64_t i = 0; i < 4; ++i) {
+    auto e = f.map->next();
+    REQUIRE(e);
+    CHECK(e->from == i * kMiB);
+    CHECK(e->to - e->from == kMiB);
+    CHECK(reinterpret_cast<uintptr_t>(e->bytes().data()) % kBlockSize == 0);
+    f.map->done(e);
+  }
+  CHECK(f.map->empty());
+  CHECK(f.budget.usedBytes() == 0);
+}
+
+TEST_CASE("dirty map: what is being flushed does not change, and newer bytes follow it") {
+  Fixture f;
+  f.write(0, kMiB, 1);
+  auto first = f.map->next();
+  REQUIRE(first);
+  f.write(100, 50, 2);
+  CHECK(first->bytes().data()[120] == 1);
+  f.map->want(0, UINT64_MAX, f.map->cut());
+  CHECK(f.map->next() == nullptr);  // not beside its elder
+  auto pieces = f.map->overlay(0, kMiB);
+  REQUIRE(pieces.size() == 2);
+  CHECK(pieces[1].offset == 100);
+  f.map->done(first);
+  auto second = f.map->next();
+  REQUIRE(second);
+  CHECK(second->from == 100);
+  CHECK(second->bytes().data()[0] == 2);
+  f.map->done(second);
+  CHECK(f.map->empty());
+}
+
+TEST_CASE("dirty map: waiting for what is dirty now does not wait for what comes later") {
+  Fixture f;
+  f.write(0, 100);
+  uint64_t cut = f.map->cut();
+  f.write(5 * kMiB, 100);
+  f.map->want(0, UINT64_MAX, cut);
+  auto e = f.map->next();
+  REQUIRE(e);
+  CHECK(e->from == 0);
+  CHECK(f.map->next() == nullptr);
+  CHECK(f.map->pending(0, UINT64_MAX, cut));
+  f.map->done(e);
+  CHECK_FALSE(f.map->pending(0, UINT64_MAX, cut));
+  CHECK_FALSE(f.map->empty());
+}
+
+TEST_CASE("dirty map: random writes and flushes give the newest bytes, over and under") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    Fixture f;
+    SeededRandom random(seed);
+    constexpr uint64_t kSpace = 3 * kMiB;
+    std::vector<uint8_t> model(kSpace), disk(kSpace);  // newest; what was flushed
+    std::vector<DirtyMap::ExtentPtr> flushing;
+    for (int step = 0; step < 400; ++step) {
+      switch (random.below(5)) {
+        case 0:
+        case 1: {
+          uint64_t at = random.below(kSpace);
+          uint64_t limit = random.chance(1, 4) ? kSpace - at : std::min(kSpace - at, 20000ul);
+          size_t n = 1 + random.below(limit);
+          std::vector<uint8_t> data(n);
+          for (auto& b : data) b = static_cast<uint8_t>(random.next());
+          f.map->write(at, data);
+          std::memcpy(model.data() + at, data.data(), n);
+          break;
+        }
+        case 2: {
+          uint64_t from = random.below(kSpace);
+          f.map->want(from, from + random.below(kSpace), f.map->cut());
+          break;
+        }
+        case 3:
+          if (auto e = f.map->next()) {
+            for (auto& other : flushing) REQUIRE((e->to <= other->from || other->to <= e->from));
+            flushing.push_back(e);
+          }
+          break;
+        default:
+          if (!flushing.empty()) {
+            size_t i = random.below(flushing.size());
+            auto e = flushing[i];
+            std::memcpy(disk.data() + e->from, e->bytes().data(), e->to - e->from);
+            f.map->done(e);
+            flushing.erase(flushing.begin() + static_cast<ptrdiff_t>(i));
+          }
+      }
+      uint64_t from = random.below(kSpace), to = from + random.below(kSpace - from);
+      std::vector<uint8_t> seen(disk.begin() + static_cast<ptrdiff_t>(from),
+                                disk.begin() + static_cast<ptrdiff_t>(to));
+      for (auto& p : f.map->overlay(from, to)) {
+        REQUIRE(p.offset >= from);
+        REQUIRE(p.offset + p.bytes.size() <= to);
+        std::memcpy(seen.data() + (p.offset - from), p.bytes.data(), p.bytes.size());
+      }
+      REQUIRE(std::memcmp(seen.data(), model.data() + from, to - from) == 0);
+    }
+    f.map->want(0, UINT64_MAX, f.map->cut());
+    while (!f.map->empty()) {
+      if (auto e = f.map->next()) flushing.push_back(e);
+      REQUIRE(!flushing.empty());
+      std::memcpy(disk.data() + flushing[0]->from, flushing[0]->bytes().data(),
+                  flushing[0]->to - flushing[0]->from);
+      f.map->done(flushing[0]);
+      flushing.erase(flushing.begin());
+    }
+    CHECK(disk == model);
+    CHECK(f.budget.usedBytes() == 0);
+    CHECK(f.budget.idleBytes() == 0);
+  }
+}
