@@ -10,11 +10,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
-#include <thread>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <thread>
 
 #include "common/base/assert.h"
 #include "common/base/units.h"
@@ -91,23 +90,29 @@ std::unexpected<Error> noDirectIo(const std::string& path) {
 
 // The kernel takes down the ring of a killed process after the process is gone, and the ring holds
 // its files, so the lock of a predecessor that was just killed ends a moment after it: a restart
-// must not fail for that. There is nothing to wait on but the lock itself.
-constexpr auto kPredecessorGone = 3s;
+// must not fail for that. There is nothing to wait on but the lock itself, for three seconds.
+constexpr auto kRetryPause = 10ms;
+constexpr int kRetries = 300;
+
+// Calls `attempt`, which gives 0 or an errno, until it gives something else than `busy`.
+template <class Attempt>
+int whileBusy(int busy, Attempt attempt) {
+  for (int retries = 0;;) {
+    int err = attempt();
+    if (err == EINTR) continue;
+    if (err != busy || retries++ == kRetries) return err;
+    std::this_thread::sleep_for(kRetryPause);
+  }
+}
 
 Result<void> lockFile(const std::string& path, int fd) {
-  const auto deadline = std::chrono::steady_clock::now() + kPredecessorGone;
-  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EINTR) continue;
-    if (errno == EWOULDBLOCK && std::chrono::steady_clock::now() < deadline) {
-      std::this_thread::sleep_for(10ms);
-      continue;
-    }
-    if (errno == EWOULDBLOCK)
-      return fail(Errc::kBusy, path + " is in use by another process (fuser -v " + path +
-                                   " shows which). Stop that one first");
-    return fail(errnoError(errno, "cannot lock " + path));
-  }
-  return {};
+  int err =
+      whileBusy(EWOULDBLOCK, [fd] { return ::flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno; });
+  if (err == 0) return {};
+  if (err == EWOULDBLOCK)
+    return fail(Errc::kBusy, path + " is in use by another process (fuser -v " + path +
+                                 " shows which). Stop that one first");
+  return fail(errnoError(err, "cannot lock " + path));
 }
 
 // fallocate(2) on ext4 takes all the free space before it finds that there is too little; so ask
@@ -227,9 +232,11 @@ Result<DirectFile> openDirect(const std::string& path, const OpenOptions& option
     if (S_ISBLK(st.st_mode) && options.exclusive) flags |= O_EXCL;
   }
 
-  file.fd = ::open(path.c_str(), flags, 0600);
-  if (file.fd < 0) {
-    int err = errno;
+  int err = whileBusy(EBUSY, [&] {
+    file.fd = ::open(path.c_str(), flags, 0600);
+    return file.fd >= 0 ? 0 : errno;
+  });
+  if (err != 0) {
     if (err == EINVAL) {
       // The kernel refuses O_DIRECT only after it has made the file. O_EXCL says that we made it.
       if (creating) ::unlink(path.c_str());

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <thread>
 
 #include "common/base/assert.h"
 #include "common/net/socket_address.h"
@@ -210,6 +211,18 @@ class UringListener final : public Listener {
   bool closed_ = false;
 };
 
+// The kernel takes down the ring of a killed process a moment after the process is gone (3-17 ms,
+// measured), and an accept in flight holds its listener: a daemon that is restarted at once must
+// not fail for that.
+constexpr auto kPredecessorGone = 1s;
+
+// 0 or errno. Either of the two steps finds the port in use; `bound` says that the first is done.
+int bindAndListen(int fd, const SocketAddress& address, bool& bound) {
+  if (!bound && ::bind(fd, address.get(), address.length) != 0) return errno;
+  bound = true;
+  return ::listen(fd, kBacklog) == 0 ? 0 : errno;
+}
+
 // A socket whose both ends are itself: TCP connects such a pair when the port that the kernel
 // picked happens to be the one that is dialled and nobody listens there. It would keep the real
 // daemon from its port.
@@ -291,8 +304,14 @@ Result<std::unique_ptr<Listener>> UringNetwork::listen(Endpoint at) {
   if (fd.get() < 0) return fail(errnoError(errno, what));
   // A daemon that restarts takes its port back from connections in TIME_WAIT.
   setOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
-  if (::bind(fd.get(), address.get(), address.length) != 0 || ::listen(fd.get(), kBacklog) != 0) {
-    int err = errno;
+  bool isBound = false;
+  int err = bindAndListen(fd.get(), address, isBound);
+  for (TimePoint until = reactor_.now() + kPredecessorGone;
+       err == EADDRINUSE && at.port != 0 && reactor_.now() < until;) {
+    std::this_thread::sleep_for(5ms);  // nothing runs yet that this would hold up
+    err = bindAndListen(fd.get(), address, isBound);
+  }
+  if (err != 0) {
     if (err == EADDRINUSE) {
       std::string port = std::to_string(at.port);
       return fail(Errc::kBusy,

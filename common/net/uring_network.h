@@ -17,7 +17,8 @@ class UringNetwork final : public Network {
   explicit UringNetwork(UringReactor& reactor) : reactor_(reactor) {}
 
   Task<Result<std::unique_ptr<Stream>>> connect(Endpoint to, Duration timeout) override;
-  // Looks names up in place, which may block: literals are the rule here.
+  // For start-up: blocks while it looks up a name (literals are the rule here), and up to a second
+  // while a killed predecessor's port is not free yet.
   Result<std::unique_ptr<Listener>> listen(Endpoint at) override;
 
  private:

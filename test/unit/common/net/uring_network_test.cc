@@ -2,8 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -210,6 +213,43 @@ TEST_CASE("a port in use is named, and the way out with it") {
   CHECK(second.error().code == Errc::kBusy);
   CHECK(second.error().message.find(std::to_string(f.at.port)) != std::string::npos);
   CHECK(second.error().message.find("choose another port") != std::string::npos);
+}
+
+TEST_CASE("the port of a daemon that was just killed can be listened on at once") {
+  // Its ring dies after it, and holds the listener for some milliseconds.
+  static constexpr auto accepting = [](Listener& l, int ready) -> Task<void> {
+    CHECK(::write(ready, "x", 1) == 1);
+    co_await l.accept();
+  };
+  for (int i = 0; i < 5; ++i) {
+    int ready[2];
+    REQUIRE(::pipe2(ready, O_CLOEXEC) == 0);
+    uint16_t port;
+    {
+      Fixture f;
+      port = f.at.port;
+    }
+    pid_t child = ::fork();
+    if (child == 0) {
+      auto r = UringReactor::create();
+      if (!r) ::_exit(1);
+      UringNetwork network(**r);
+      auto l = network.listen({"127.0.0.1", port});
+      if (!l) ::_exit(1);
+      (*r)->run(accepting(**l, ready[1]));
+      ::_exit(0);
+    }
+    ::close(ready[1]);
+    char byte;
+    CHECK(::read(ready[0], &byte, 1) == 1);
+    ::close(ready[0]);
+    ::kill(child, SIGKILL);
+    REQUIRE(::waitpid(child, nullptr, 0) == child);
+    auto r = makeReactor();
+    UringNetwork network(*r);
+    auto l = network.listen({"127.0.0.1", port});
+    CHECK_MESSAGE(l.has_value(), (l ? std::string() : l.error().message));
+  }
 }
 
 TEST_CASE("an address that is not this machine's is refused") {
