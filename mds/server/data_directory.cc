@@ -79,6 +79,7 @@ DataDirectory::DataDirectory(DataDirectory&& o) noexcept
       cluster_(o.cluster_),
       fresh_(o.fresh_),
       madeDirectory_(o.madeDirectory_),
+      prepared_(o.prepared_),
       lockFd_(std::exchange(o.lockFd_, -1)) {}
 
 DataDirectory::~DataDirectory() {
@@ -93,6 +94,12 @@ Result<DataDirectory> DataDirectory::open(const std::string& path) {
   if (ec) return fail(whatFailed(ec.value(), path));
   if (status.type() != fs::file_type::directory)
     return fail(Errc::kInvalid, path + ": is not a directory; set mds.data to one");
+  const bool ours = fs::exists(d.at("version"), ec) || fs::exists(d.at("making"), ec);
+  if (!ours) {
+    // Somebody else's directory is left as it is: not even a lock is put there.
+    TRY(d.checkEmpty());
+    return d;
+  }
   TRY(d.lock());
   TRY(d.readFormat());
   return d;
@@ -117,20 +124,23 @@ Result<void> DataDirectory::lock() {
   return {};
 }
 
+Result<void> DataDirectory::checkEmpty() const {
+  std::error_code ec;
+  for (const auto& entry : fs::directory_iterator(path_, ec))
+    if (entry.path().filename() != "lock" && entry.path().filename() != "lost+found")
+      return fail(Errc::kInvalid, path_ + ": holds something else (" +
+                                      entry.path().filename().string() +
+                                      "), no Cairn metadata; set mds.data to an empty or a new "
+                                      "directory");
+  if (ec) return fail(whatFailed(ec.value(), path_));
+  return {};
+}
+
 Result<void> DataDirectory::readFormat() {
   std::error_code ec;
   if (fs::exists(at("making"), ec)) return {};  // never got as far as to serve anybody
   const auto version = readText(at("version"));
-  if (!version) {
-    for (const auto& entry : fs::directory_iterator(path_, ec))
-      if (entry.path().filename() != "lock" && entry.path().filename() != "lost+found")
-        return fail(Errc::kInvalid, path_ + ": holds something else (" +
-                                        entry.path().filename().string() +
-                                        "), no Cairn metadata; set mds.data to an empty or a new "
-                                        "directory");
-    if (ec) return fail(whatFailed(ec.value(), path_));
-    return {};
-  }
+  if (!version) return fail(Errc::kCorrupt, at("version") + ": cannot be read; put the file back");
   if (*version != std::to_string(kDirectoryFormat))
     return fail(Errc::kVersion, path_ + ": has format " + version->substr(0, 20) +
                                     ", this cairn-mds knows format " +
@@ -155,8 +165,15 @@ void DataDirectory::clear() {
 Result<void> DataDirectory::prepare() {
   std::error_code ec;
   madeDirectory_ = fs::create_directories(path_, ec);
-  if (ec) return fail(whatFailed(ec.value(), path_));
+  if (ec) return fail(whatFailed(ec.value(), "cannot make the directory " + path_));
   if (lockFd_ < 0) TRY(lock());
+  if (fs::exists(at("version"), ec) && !fs::exists(at("making"), ec)) {
+    ::close(std::exchange(lockFd_, -1));
+    return fail(Errc::kBusy, path_ +
+                                 ": another cairn-mds has just made its directory there; start "
+                                 "again");
+  }
+  prepared_ = true;
   // The marker first: what an interrupted start leaves behind it is cleared by the next.
   TRY(writeText(at("making"), "this directory is being made"));
   for (const char* name : kOurs)
@@ -180,8 +197,10 @@ Result<void> DataDirectory::commit() {
 
 void DataDirectory::discard() {
   std::error_code ec;
-  clear();
-  fs::remove(at("lock"), ec);
+  if (prepared_) {  // otherwise what is there is another's
+    clear();
+    fs::remove(at("lock"), ec);
+  }
   if (madeDirectory_) fs::remove(path_, ec);
 }
 

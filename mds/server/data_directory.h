@@ -46,12 +46,13 @@ class DataDirectory {
   explicit DataDirectory(std::string path) : path_(std::move(path)) {}
   [[nodiscard]] std::string at(const char* name) const { return path_ + "/" + name; }
   Result<void> lock();
+  [[nodiscard]] Result<void> checkEmpty() const;
   Result<void> readFormat();
   void clear();
 
   std::string path_;
   Uuid cluster_;
-  bool fresh_ = true, madeDirectory_ = false;
+  bool fresh_ = true, madeDirectory_ = false, prepared_ = false;
   int lockFd_ = -1;
 };
 

@@ -102,6 +102,25 @@ TEST_CASE("a directory in use names the process that uses it") {
   CHECK(second.error().message.find(std::to_string(::getpid())) != std::string::npos);
 }
 
+TEST_CASE("of two first starts at once one wins, and the other harms nothing") {
+  TempDirectory t;
+  auto a = DataDirectory::open(t.at("mds"));
+  auto b = DataDirectory::open(t.at("mds"));
+  REQUIRE(a->prepare());
+  auto second = b->prepare();
+  REQUIRE_FALSE(second);
+  CHECK(second.error().code == Errc::kBusy);
+  b->discard();
+  CHECK(a->commit());
+  CHECK(fs::exists(t.at("mds/cluster")));
+  // Also when the first has ended meanwhile.
+  auto c = DataDirectory::open(t.at("other"));
+  make(t.at("other"));
+  CHECK_FALSE(c->prepare());
+  c->discard();
+  CHECK(DataDirectory::open(t.at("other")));
+}
+
 TEST_CASE("another format, something else, or no directory at all is refused with the way out") {
   TempDirectory t;
   make(t.at("mds"));
@@ -121,6 +140,7 @@ TEST_CASE("another format, something else, or no directory at all is refused wit
     auto d = DataDirectory::open(t.path);
     REQUIRE_FALSE(d);
     CHECK(d.error().code == Errc::kInvalid);
+    CHECK_FALSE(fs::exists(t.at("lock")));
   }
   SUBCASE("a file") {
     write(t.at("file"), "...");
