@@ -55,12 +55,15 @@ class Kv {
   virtual ~Kv() = default;
   // kNotFound, kCorrupt or kIo on failure.
   virtual Result<std::string> get(std::string_view key) = 0;
-  // Atomic. Survives a crash of this process; survives power loss only after sync() (or if
-  // `durable`).
+  // Atomic. Survives a crash of this process; sure to survive power loss only after sync() (or if
+  // `durable`, which waits for the disk on this thread). Power loss keeps a prefix of the batches
+  // in the order of writing. After a failed write or sync all later ones fail until the database
+  // is opened again.
   virtual Result<void> write(KvBatch& batch, bool durable = false) = 0;
   // A consistent view of now; later writes do not show in it.
   virtual std::unique_ptr<KvIterator> iterate() = 0;
-  // Everything written before the call is durable when it completes.
+  // Everything written before the call is durable when it completes. Writes may go on meanwhile;
+  // the store is not closed before it has completed.
   virtual Task<Result<void>> sync() = 0;
 };
 

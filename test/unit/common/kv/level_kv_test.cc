@@ -8,7 +8,10 @@
 #include <optional>
 
 #include "common/kv/kv.h"
+#include "common/reactor/sync.h"
+#include "common/reactor/uring_reactor.h"
 #include "common/sim/sim_world.h"
+#include "test/unit/common/reactor/make_reactor.h"
 
 using namespace cairn;
 using sim::SimNode;
@@ -143,4 +146,51 @@ TEST_CASE_FIXTURE(Fixture, "kv: a log that power loss left with a tail of zeros 
   while (kv->get("key" + std::to_string(found)).has_value()) ++found;
   CHECK(found == 48);  // 50,000 bytes hold so many whole records of 1,000 and some
   for (int i = found; i < 100; ++i) CHECK_FALSE(kv->get("key" + std::to_string(i)).has_value());
+}
+
+namespace {
+
+Task<void> writeAndSync(Reactor& reactor, Kv& kv, int writer, int records) {
+  for (int i = 0; i < records; ++i) {
+    KvBatch batch;
+    batch.put(std::to_string(writer) + "/" + std::to_string(i), std::string(500, 'v'));
+    auto written = kv.write(batch);
+    CHECK(written.has_value());
+    if (i % 20 != 0) continue;
+    auto synced = co_await kv.sync();
+    CHECK(synced.has_value());
+  }
+}
+
+Task<void> manyWriters(Reactor& reactor, Kv& kv, int writers, int records) {
+  TaskScope scope(reactor);
+  for (int w = 0; w < writers; ++w) scope.spawn(writeAndSync(reactor, kv, w, records));
+  co_await scope.join();
+}
+
+}  // namespace
+
+TEST_CASE("kv: syncs on the pool run beside writes, also while memtables change") {
+  auto reactor = makeReactor();
+  TempDir dir;
+  auto factory = makeLevelKvFactory();
+  const std::string path = (dir.path / "db").string();
+  auto kv = factory->open(*reactor, path, {.writeBufferBytes = 256u << 10});
+  REQUIRE(kv.has_value());
+  reactor->run(manyWriters(*reactor, **kv, 6, 400));
+  kv->reset();
+  kv = factory->open(*reactor, path, {});
+  REQUIRE(kv.has_value());
+  for (int w = 0; w < 6; ++w)
+    for (int i = 0; i < 400; ++i)
+      REQUIRE((*kv)->get(std::to_string(w) + "/" + std::to_string(i)).has_value());
+}
+
+TEST_CASE_FIXTURE(Fixture, "kv: destroy removes a closed database, and refuses an open one") {
+  CHECK(factory->destroy(path).has_value());  // there is none
+  auto kv = opened();
+  CHECK(factory->destroy(path).error().code == Errc::kBusy);
+  kv.reset();
+  CHECK(factory->destroy(path).has_value());
+  CHECK_FALSE(std::filesystem::exists(path));
 }
