@@ -256,6 +256,30 @@ TEST_CASE("sim: when a process is killed its peer sees the connection end") {
   CHECK(resets > 0);
 }
 
+TEST_CASE("sim: a killed process's reads, writes, accepts and connects in flight are canceled") {
+  SimWorld world(1, {.pipeBytes = 4096});
+  SimNode& a = world.addNode("a");
+  SimNode& b = world.addNode("b");
+  Pair p = connectPair(world, a, b);
+  auto listener = a.network().listen({"a", 7000});
+  REQUIRE(listener.has_value());
+  world.network().cut("a", "c");
+  world.machine("c");
+  auto reading = a.start(readSome(*p.client, 10));
+  auto writing = a.start(writeAll(*p.client, pattern(10'000)));
+  auto accepting = a.start((*listener)->accept());
+  auto connecting = a.start(a.network().connect({"c", 1}, 1h));
+  world.run(1s);
+  CHECK(a.running() == 4);
+  world.kill(a);
+  CHECK(a.running() == 4);  // nothing ends inside the call
+  CHECK(world.drain(a, 1us));
+  CHECK(codeOf(*reading) == Errc::kCanceled);
+  CHECK(codeOf(*writing) == Errc::kCanceled);
+  CHECK(codeOf(*accepting) == Errc::kCanceled);
+  CHECK(codeOf(*connecting) == Errc::kCanceled);
+}
+
 TEST_CASE("sim: what a killed process writes afterwards reaches nobody") {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     SimWorld world(seed);
