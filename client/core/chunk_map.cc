@@ -20,8 +20,9 @@ void ChunkMap::learn(const ServerEntry& entry) {
   forget();
   const auto& list = entry.chunks.chunks;
   for (const auto& [index, addr] : list) chunks_[index] = addr;
-  // The answer holds the first ones: all of them, unless it is full.
-  known_.add(0, list.size() < kFirstChunks ? kMaxChunks : uint64_t{list.back().first} + 1);
+  // The answer holds the chunks of the first indexes: all there are, if that is as many as the
+  // inode counts; a sparse file may have more far behind.
+  known_.add(0, list.size() == entry.attr.chunkCount ? kMaxChunks : kFirstChunks);
 }
 
 Task<Result<std::optional<ChunkAddr>>> ChunkMap::find(uint32_t index) {
@@ -67,6 +68,7 @@ Task<Result<ChunkAddr>> ChunkMap::make(uint32_t index) {
   auto count = static_cast<uint32_t>(std::min<uint64_t>(ahead_, kMaxChunks - index));
   auto list = co_await mds_.allocChunks(ino_, index, count);
   CO_TRY(list);
+  ++changes_;
   note(*list, index, count);
   lastMade_ = index + count - 1;
   if (auto it = chunks_.find(index); it != chunks_.end()) co_return it->second;
@@ -79,6 +81,7 @@ Task<Result<void>> ChunkMap::makeRange(uint32_t first, uint32_t count) {
     uint32_t n = std::min(count, kMaxChunksPerCall);
     auto list = co_await mds_.allocChunks(ino_, first, n);
     CO_TRY(list);
+    ++changes_;
     note(*list, first, n);
     first += n;
     count -= n;

@@ -27,7 +27,7 @@ struct ChunkList {
 
 struct ServerEntry {
   ServerAttr attr;
-  ChunkList chunks;  // of an inode that was opened: the first ones, at most kFirstChunks
+  ChunkList chunks;  // of an inode that was opened: those with an index below kFirstChunks
 };
 inline constexpr size_t kFirstChunks = 16;
 inline constexpr uint32_t kMaxChunksPerCall = 1024;

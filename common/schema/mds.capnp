@@ -258,7 +258,7 @@ struct MdsReply {
 
 struct Entry {
   attr @0 :Types.Attr;
-  chunks @1 :List(Types.ChunkRef);  # open and make with open: the first ones, up to 16
+  chunks @1 :List(Types.ChunkRef);  # open and make with open: those with an index below 16
 }
 
 struct ReaddirReply {
