@@ -102,6 +102,9 @@ class Store {
   // unwritten blocks count as holes.
   virtual Result<std::vector<std::pair<uint32_t, uint32_t>>> extents(ChunkId chunk, uint32_t offset,
                                                                      size_t limit) = 0;
+  // Whole blocks. True when no data is stored in the range, reserved or not. Costs what the range
+  // holds, not what the chunk does.
+  virtual Result<bool> isHole(ChunkId chunk, uint32_t offset, uint32_t length) = 0;
   virtual Result<std::optional<ChunkInfo>> stat(ChunkId chunk) = 0;
   virtual Result<std::vector<ListedChunk>> list(ChunkId after, size_t limit) = 0;
   [[nodiscard]] virtual Space space() const = 0;

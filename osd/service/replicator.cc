@@ -136,23 +136,20 @@ Task<Result<void>> Replicator::forward(OsdId to, Target target, ChunkId chunk,
   co_return Result<void>{};
 }
 
-Result<bool> Replicator::isHole(ChunkId chunk, const Mutation& m) {
-  auto data = store_.extents(chunk, m.offset, 1);
-  TRY(data);
-  return data->empty() || data->front().first >= uint64_t{m.offset} + m.length;
-}
-
 Task<Result<ChunkVersion>> Replicator::mutate(Placement at, Target target,
                                               const ChunkTable::Ref& chunk, Mutation mutation) {
   const std::vector<OsdId> replicas(at.group->osds.begin() + 1, at.group->osds.end());
   for (OsdId id : replicas) {
     const OsdEntry* entry = at.map->osd(id);
     if (entry != nullptr && entry->up && !peers_.isSuspect(id)) continue;
+    // The MDS may know by now that it is back.
+    if (!peers_.isSuspect(id)) wantedEpoch_ = MapEpoch{map_.epoch().value + 1};
+    work_.set();
     co_return fail(Errc::kUnavailable, "osd." + std::to_string(id.value) +
                                            ": a replica is away; nothing was changed; try again");
   }
   CO_TRY(learnVersion(chunk));
-  auto intoHole = isHole(chunk.id(), mutation);
+  auto intoHole = store_.isHole(chunk.id(), mutation.offset, mutation.length);
   CO_TRY(intoHole);
   const ChunkVersion version{chunk->last.value + 1};
   const BlockRange range = blocksOf(mutation.offset, mutation.length);

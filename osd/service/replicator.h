@@ -71,7 +71,6 @@ class Replicator {
                              ChunkVersion version);
   Task<void> undo(std::vector<OsdId> replicas, Target target, const ChunkTable::Ref& chunk,
                   uint32_t offset, uint32_t length);
-  Result<bool> isHole(ChunkId chunk, const Mutation& mutation);
   Result<void> learnVersion(const ChunkTable::Ref& chunk);
 
   Task<bool> settleAll();

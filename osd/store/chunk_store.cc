@@ -91,6 +91,14 @@ Result<std::vector<std::pair<uint32_t, uint32_t>>> ChunkStore::extents(ChunkId c
   return out;
 }
 
+Result<bool> ChunkStore::isHole(ChunkId chunk, uint32_t offset, uint32_t length) {
+  const auto first = static_cast<uint32_t>(offset / kBlockSize);
+  const auto count = static_cast<uint32_t>(length / kBlockSize);
+  auto opened = maps_.open(chunk, first, count);
+  TRY(opened);
+  return occupancy(**opened, first, count).written == 0;
+}
+
 Result<std::vector<ListedChunk>> ChunkStore::list(ChunkId after, size_t limit) {
   std::vector<ListedChunk> out;
   uint64_t next = after.value;

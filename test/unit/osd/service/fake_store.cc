@@ -175,6 +175,13 @@ Result<std::vector<std::pair<uint32_t, uint32_t>>> FakeStore::extents(ChunkId ch
   return out;
 }
 
+Result<bool> FakeStore::isHole(ChunkId chunk, uint32_t offset, uint32_t length) {
+  auto it = disk_->chunks.find(chunk);
+  if (it == disk_->chunks.end()) return true;
+  auto b = it->second.blocks.lower_bound(static_cast<uint32_t>(offset / kBlockSize));
+  return b == it->second.blocks.end() || b->first >= (uint64_t{offset} + length) / kBlockSize;
+}
+
 Result<std::optional<ChunkInfo>> FakeStore::stat(ChunkId chunk) {
   auto it = disk_->chunks.find(chunk);
   if (it == disk_->chunks.end()) return std::optional<ChunkInfo>{};

@@ -59,6 +59,7 @@ class FakeStore final : public Store {
   Task<Result<ReadData>> read(ChunkId chunk, uint32_t offset, uint32_t length) override;
   Result<std::vector<std::pair<uint32_t, uint32_t>>> extents(ChunkId chunk, uint32_t offset,
                                                              size_t limit) override;
+  Result<bool> isHole(ChunkId chunk, uint32_t offset, uint32_t length) override;
   Result<std::optional<ChunkInfo>> stat(ChunkId chunk) override;
   Result<std::vector<ListedChunk>> list(ChunkId after, size_t limit) override;
   [[nodiscard]] Space space() const override;
