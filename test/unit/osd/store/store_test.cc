@@ -250,27 +250,22 @@ TEST_CASE("store: a block freed and reused by a large write is not overwritten b
   }
 }
 
-TEST_CASE("store: the same with the metadata ahead of the log's tail") {
-  // Enough chunks that LevelDB has the changes when the process dies, so that the replay cannot see
-  // from the maps when the block was freed.
-  for (uint64_t seed = 20; seed < 40; ++seed) {
-    CAPTURE(seed);
-    StoreHost host(seed);
-    host.options.sizeBytes = 9 * kMiB;
+TEST_CASE("store: the same when the metadata knows already that the block was freed") {
+  // So much metadata that a part of it is in LevelDB when the process dies: replaying the removal
+  // changes nothing then, and does not show which blocks it freed.
+  for (auto how : {sim::Crash::kProcess, sim::Crash::kPower}) {
+    StoreHost host(12);
+    host.options.sizeBytes = 5 * kMiB + 132 * kMiB;
     host.options.reserveBytes = 0;
     host.createAndOpen();
     CHECK(host.write(1, 0, 1111, 8, 1) == Errc::kOk);
     CHECK(host.remove({1}) == Errc::kOk);
-    CHECK(host.write(2, 0, 5000, 1024, 1) == Errc::kOk);
-    for (uint64_t v = 2; v < 400; ++v)
-      CHECK(host.zero(2, static_cast<uint32_t>(1000 + v % 20), 1, v) == Errc::kOk);
-    CHECK(host.write(1, 0, 2222, 4, 1) == Errc::kOk);
-    host.crash(seed % 2 == 0 ? sim::Crash::kProcess : sim::Crash::kPower);
+    // Round the whole store, to the block where it began.
+    for (uint64_t c = 2; c < 35; ++c) CHECK(host.write(c, 0, c * 10'000, 1024, 1) == Errc::kOk);
+    CHECK(host.store->space().usedBytes == host.store->space().totalBytes);
+    host.crash(how);
     host.mustOpen();
-    CHECK(host.tags(2, 0, 1000) == range(5000, 1000));
-    CHECK(host.tags(1, 0, 4) == range(2222, 4));
-    host.stop();
-    CHECK(host.check().clean());
+    for (uint64_t c = 2; c < 35; ++c) CHECK(host.tags(c, 0, 1024) == range(c * 10'000, 1024));
   }
 }
 
