@@ -18,7 +18,10 @@ class ChunkMap {
  public:
   ChunkMap(Reactor& reactor, MdsOps& mds, InodeId ino) : mds_(mds), ino_(ino), asking_(reactor) {}
 
-  // What open() and create() gave replaces everything.
+  // Grows whenever what is known here changes by our doing.
+  [[nodiscard]] uint64_t version() const { return changes_; }
+  // What open() and create() gave replaces everything. An answer that was asked for at an older
+  // version() may not know of chunks that were made since: the caller drops it.
   void learn(const ServerEntry& entry);
   // The chunk at `index`, or none for a hole.
   Task<Result<std::optional<ChunkAddr>>> find(uint32_t index);

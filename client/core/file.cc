@@ -31,11 +31,12 @@ void File::learn(const ServerAttr& a) {
   if (state_.learn(a)) foreignChange();
 }
 
-bool File::learnOpened(const ServerEntry& entry) {
+bool File::learnOpened(const ServerEntry& entry, uint64_t asked) {
   bool known = state_.loaded();
+  bool upToDate = asked == chunks_.version();
   bool foreign = state_.learn(entry.attr);
   if (foreign) foreignChange();
-  chunks_.learn(entry);
+  if (upToDate) chunks_.learn(entry);
   return known && !foreign;
 }
 

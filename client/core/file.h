@@ -70,8 +70,10 @@ class File : public std::enable_shared_from_this<File> {
   [[nodiscard]] Attr attr() const { return state_.merged(dirty_.end()); }
   // Takes over what a query said.
   void learn(const ServerAttr& a);
-  // The MDS's answer to open and create. True if the data is what this client knew.
-  bool learnOpened(const ServerEntry& entry);
+  // The MDS's answer to open and create, asked when chunkVersion() was `asked`. True if the data is
+  // what this client knew.
+  bool learnOpened(const ServerEntry& entry, uint64_t asked);
+  [[nodiscard]] uint64_t chunkVersion() const { return chunks_.version(); }
   // Held around open() at the MDS, so that learnOpened() is exact.
   Task<AsyncMutex::Guard> lockMutations() { return mutating_.lock(); }
 

@@ -100,6 +100,7 @@ Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags) {
   Filesystem::Opened opened;
   {
     auto lock = co_await file->lockMutations();
+    uint64_t asked = file->chunkVersion();
     auto entry = co_await core_.mds.open(ino);
     if (!entry) {
       closed(file);
@@ -110,7 +111,7 @@ Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags) {
       }
       co_return fail(entry.error());
     }
-    opened.dataUnchanged = file->learnOpened(*entry);
+    opened.dataUnchanged = file->learnOpened(*entry, asked);
   }
   opened.handle = std::make_shared<Handle>(file, flags, file->errors().sample());
   if ((flags & O_TRUNC) != 0 && file->size() != 0) {
@@ -129,7 +130,7 @@ Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags) {
 Filesystem::Opened FileTable::adopt(const ServerEntry& entry, int flags) {
   auto file = get(entry.attr.ino);
   opening(file);
-  file->learnOpened(entry);
+  file->learnOpened(entry, file->chunkVersion());
   Filesystem::Opened opened;
   opened.attr = file->attr();
   opened.handle = std::make_shared<Handle>(file, flags, file->errors().sample());

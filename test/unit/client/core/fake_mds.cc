@@ -256,13 +256,13 @@ FakeMds::Answer FakeMds::entry(uint64_t ino) {
   auto e = frozen->initRoot<schema::Entry>();
   writeAttr(ino, e.initAttr());
   const auto& chunks = files.at(ino).chunks;
-  auto list = e.initChunks(static_cast<uint32_t>(std::min<size_t>(chunks.size(), 16)));
+  auto end = chunks.lower_bound(16);
+  auto list = e.initChunks(static_cast<uint32_t>(std::distance(chunks.begin(), end)));
   uint32_t i = 0;
-  for (const auto& [index, chunk] : chunks) {
-    if (i == list.size()) break;
-    list[i].setIndex(index);
-    list[i].setChunk(chunk);
-    list[i++].setPool(kPool.value);
+  for (auto it = chunks.begin(); it != end; ++it, ++i) {
+    list[i].setIndex(it->first);
+    list[i].setChunk(it->second);
+    list[i].setPool(kPool.value);
   }
   return {Errc::kOk,
           [frozen](auto reply) { reply.setEntry(frozen->getRoot<schema::Entry>().asReader()); }};

@@ -142,7 +142,94 @@ class Exerciser {
   std::string model_;
 };
 
+// One of several that work on the same file at once, each in a range of its own.
+struct Worker {
+  FakeCluster& c;
+  std::shared_ptr<Handle> handle;
+  uint64_t from, size;
+  SeededRandom random;
+  std::string model = std::string(size, '\0');
+  bool done = false;
+
+  static Task<void> run(Worker& w, int steps) {
+    for (int i = 0; i < steps; ++i) co_await step(w);
+    w.done = true;
+  }
+  static Task<void> step(Worker& w) {
+    uint64_t at = w.random.below(w.size);
+    uint64_t n = 1 + w.random.below(std::min<uint64_t>(w.size - at, 200'000));
+    switch (w.random.below(8)) {
+      case 0:
+      case 1:
+      case 2: {
+        std::string data = pattern(n, w.random.next());
+        CHECK(co_await w.c.fs->write(w.handle, w.from + at, w.c.bytes(data)));
+        w.model.replace(at, n, data);
+        break;
+      }
+      case 3:
+        if (w.random.chance(1, 3)) {
+          CHECK(co_await w.c.fs->fallocate(w.handle, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                           w.from + at, n));
+          w.model.replace(at, n, n, '\0');
+        } else {
+          auto again = co_await w.c.fs->open(InodeId{w.c.mds.names["f"]}, O_RDWR);
+          CHECK(again);
+          if (again) co_await w.c.fs->release(again->handle);
+        }
+        break;
+      case 4:
+        CHECK(co_await w.c.fs->fsync(w.handle));
+        break;
+      default: {
+        auto parts = co_await w.c.fs->read(w.handle, w.from + at, static_cast<uint32_t>(n));
+        CHECK(parts);
+        if (!parts) break;
+        std::string got = join(*parts);
+        got.resize(n);  // beyond the end, where nobody has written yet
+        bool same = got == w.model.substr(at, n);
+        CHECK_MESSAGE(same, "read " << at << "+" << n << " of the range from " << w.from);
+      }
+    }
+  }
+};
+
 }  // namespace
+
+TEST_CASE("random file: many at once do not disturb each other") {
+  for (uint64_t seed = 300; seed < 312; ++seed) {
+    CAPTURE(seed);
+    FakeCluster c(
+        seed, {.mds = {}, .cacheBytes = 3 * kMiB, .writeBufferBytes = 2 * kMiB, .flushAge = 30ms});
+    SeededRandom random(seed);
+    c.eachOsd([&](FakeOsd& o) {
+      o.delay = [&] { return Duration(1us * random.below(3000)); };
+      o.fault = [&](schema::OsdRequest::Reader) {
+        return random.chance(1, 40) ? static_cast<Fault>(1 + random.below(3)) : Fault::kNone;
+      };
+    });
+    auto h = c.create("f"), direct = c.open("f", O_RDWR | O_DIRECT);
+    std::vector<std::unique_ptr<Worker>> workers;
+    constexpr uint64_t kRange = 700'001;  // cuts pieces and blocks
+    for (uint64_t i = 0; i < 6; ++i) {
+      workers.push_back(std::unique_ptr<Worker>(new Worker{c, i % 3 == 2 ? direct : h,
+                                                           kChunkSize - 2 * kRange + i * kRange,
+                                                           kRange, SeededRandom(seed * 10 + i)}));
+      c.spawn(Worker::run(*workers.back(), 150));
+    }
+    REQUIRE(c.world.runUntil(
+        [&] { return std::ranges::all_of(workers, [](auto& w) { return w->done; }); }, 30min));
+    REQUIRE(c.run(c.fs->fsync(h)));
+    for (auto& w : workers) {
+      std::string got;
+      for (uint64_t at = 0; at < kRange; at += 100'000)
+        got += c.read(h, w->from + at,
+                      static_cast<uint32_t>(std::min<uint64_t>(100'000, kRange - at)));
+      got.resize(kRange);
+      CHECK((got == w->model));
+    }
+  }
+}
 
 TEST_CASE("random file: a file is a vector of bytes") {
   for (uint64_t seed = 1; seed <= 15; ++seed) {
