@@ -1,0 +1,311 @@
+// Scenarios: random work on a whole cluster while the world does its worst. README.md says what
+// each must survive, and how to replay a seed.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <string>
+
+#include "test/sim/cluster_checks.h"
+#include "test/sim/sim_cluster.h"
+#include "test/sim/worker.h"
+
+namespace cairn::sim::test {
+namespace {
+
+constexpr size_t kWorkers = 4;
+
+std::optional<uint64_t> numberOf(const char* variable) {
+  const char* text = std::getenv(variable);
+  return text == nullptr ? std::nullopt : std::optional(std::strtoull(text, nullptr, 10));
+}
+
+// Runs `scenario` once for each seed: CAIRN_SEED, or CAIRN_SEEDS of them, or `usual`.
+void forSeeds(uint64_t usual, const std::function<void(uint64_t)>& scenario) {
+  uint64_t first = 1, count = numberOf("CAIRN_SEEDS").value_or(usual);
+  if (auto one = numberOf("CAIRN_SEED")) first = *one, count = 1;
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    INFO("replay: CAIRN_SEED=" << seed << " test_cluster_sim -tc=\""
+                               << std::string(doctest::getContextOptions()->currentTest->m_name)
+                               << "\"");
+    scenario(seed);
+  }
+}
+
+// A cluster and the workers on its mounts.
+class Run {
+ public:
+  explicit Run(uint64_t seed)
+      : random_(seed ^ 0x5eed),
+        cluster(seed, {.osds = 3, .replicas = static_cast<uint16_t>(2 + seed % 2), .clients = 2}) {
+    mountAll();
+    for (size_t i = 0; i < kWorkers; ++i) {
+      workers_.push_back(std::make_unique<Worker>(shared_, static_cast<int>(i), random_.next()));
+      const size_t m = mountOf(i);
+      REQUIRE(cluster.world.await(cluster.clientNode(m),
+                                  workers_[i]->prepare(cluster.clientEnv(m), cluster.fs(m))));
+    }
+    judge();
+  }
+
+  // Starts `steps` operations of every worker.
+  void begin(uint64_t steps) {
+    for (size_t i = 0; i < kWorkers; ++i) {
+      const size_t m = mountOf(i);
+      cluster.clientNode(m).spawn(
+          workers_[i]->run(cluster.clientEnv(m), cluster.fs(m), cluster.fs(1 - m), steps));
+    }
+    cluster.world.run(1ms);  // all have begun
+  }
+  // Runs the world for a while. False when the workers are done.
+  bool go(Duration duration) {
+    cluster.world.runUntil([this] { return done(); }, duration);
+    return !done() && shared_.failure.empty();
+  }
+  void finish() {
+    const bool ended = cluster.world.runUntil([this] { return done(); }, 30min);
+    judge();
+    REQUIRE_MESSAGE(ended, "the workers hang");
+  }
+  // What was found must be what was done.
+  void verify() {
+    for (size_t i = 0; i < kWorkers; ++i) {
+      const size_t m = mountOf(i);
+      const bool ended = cluster.world.await(
+          cluster.clientNode(m), workers_[i]->verify(cluster.clientEnv(m), cluster.fs(m)), 30min);
+      judge();
+      REQUIRE_MESSAGE(ended, "verification hangs");
+    }
+  }
+  void judge() { REQUIRE_MESSAGE(shared_.failure.empty(), shared_.failure); }
+
+  void mountAll() {
+    for (size_t m = 0; m < 2; ++m) cluster.mount(m);
+  }
+  void unmountAll() {
+    for (size_t m = 0; m < 2; ++m) cluster.unmount(m);
+  }
+  // After mounts were killed: the lock may be held by nobody.
+  void breakLock() {
+    shared_.lockHolders = 0;
+    auto gone = cluster.world.await(cluster.clientNode(0), cluster.fs(0).rmdir(kRootInode, "lock"));
+    REQUIRE(gone.has_value());
+    if (!*gone) REQUIRE(gone->error().code == Errc::kNotFound);
+  }
+  // At rest everything must be as the files say.
+  void check(Equality equality) {
+    unmountAll();
+    mountAll();
+    verify();
+    unmountAll();
+    checkDrained(cluster);
+    checkState(cluster);
+    checkReplicas(cluster, equality);
+    checkStores(cluster);
+  }
+
+  [[nodiscard]] uint64_t operations() const { return shared_.operations; }
+
+ private:
+  static size_t mountOf(size_t worker) { return worker % 2; }
+  [[nodiscard]] bool done() const {
+    return std::ranges::all_of(workers_, [](const auto& w) { return w->done(); });
+  }
+
+  SeededRandom random_;
+  Shared shared_;
+  std::vector<std::unique_ptr<Worker>> workers_;  // outlive the cluster: they run on it
+
+ public:
+  SimCluster cluster;
+};
+
+// ---- What the world does ----
+
+Duration upTo(SimWorld& world, Duration most) {
+  return Duration(static_cast<int64_t>(world.random().below(static_cast<uint64_t>(most.count()))));
+}
+
+// SIGKILL of a daemon at a random moment, and its restart some time later.
+void killDaemon(Run& run) {
+  SimCluster& c = run.cluster;
+  SimWorld& world = c.world;
+  const size_t which = world.random().below(c.options().osds + 1);
+  const bool isMds = which == c.options().osds;
+  SimNode& node = isMds ? c.mdsNode() : c.osdNode(which);
+  if (world.chance(0.3)) {
+    // In the middle of the database's work, if it does some soon.
+    world.crashDuringKv(node, world.random().below(20), Crash::kProcess);
+    world.runUntil([&node] { return !node.alive(); }, upTo(world, 2s));
+  }
+  world.kill(node);
+  isMds ? c.endMds() : c.endOsd(which);
+  run.go(upTo(world, world.chance(0.2) ? 4s : 300ms));
+  isMds ? c.startMds() : c.startOsd(which);
+}
+
+// A fault of the network, or a process that stands still, for up to `most`.
+void disturb(Run& run, Duration most) {
+  SimCluster& c = run.cluster;
+  SimWorld& world = c.world;
+  std::vector<std::string> hosts = c.daemonHosts();
+  for (size_t m = 0; m < 2; ++m) hosts.push_back(SimCluster::clientHost(m));
+  const std::string a = hosts[world.random().below(hosts.size())];
+  const std::string b = hosts[world.random().below(hosts.size())];
+  const Duration lasts = upTo(world, most);
+  switch (world.random().below(6)) {
+    case 0:
+      if (a != b) world.network().cut(a, b);
+      break;
+    case 1:
+      if (a != b) world.network().cutOneWay(a, b);
+      break;
+    case 2: {
+      std::vector<std::string> rest;
+      for (const auto& h : hosts)
+        if (h != a) rest.push_back(h);
+      world.network().partition({a}, rest);
+      break;
+    }
+    case 3:
+      if (a != b) world.network().reset(a, b);
+      return;
+    case 4:
+      if (a == b) return;
+      world.network().link(a, b).clog = upTo(world, 200ms);
+      break;
+    default:
+      for (const auto& node : world.nodes())
+        if (node->alive() && node->host() == a) {
+          SimNode& paused = *node;
+          world.pause(paused);
+          world.after(lasts, [&world, &paused] { world.resume(paused); });
+        }
+      return;
+  }
+  world.after(lasts, [&world, a, b] {
+    world.network().healAll();
+    if (a != b) world.network().link(a, b).clog = {};
+  });
+}
+
+void calmRun(Run& run, uint64_t steps) {
+  run.begin(steps);
+  run.finish();
+  run.check(Equality::kExact);
+}
+
+void killRun(Run& run, uint64_t steps) {
+  run.begin(steps);
+  while (run.go(upTo(run.cluster.world, 1500ms))) killDaemon(run);
+  run.cluster.waitForService();
+  run.finish();
+  run.check(Equality::kBelowSize);
+}
+
+void networkRun(Run& run, uint64_t steps) {
+  run.begin(steps);
+  while (run.go(upTo(run.cluster.world, 1s))) disturb(run, 3s);
+  run.finish();
+  run.cluster.world.run(5s);  // whatever was disturbed last is over
+  run.cluster.waitForService();
+  run.check(Equality::kBelowSize);
+}
+
+}  // namespace
+
+TEST_CASE("cluster: every result is that of a local filesystem") {
+  forSeeds(20, [](uint64_t seed) {
+    Run run(seed);
+    calmRun(run, 120);
+  });
+}
+
+TEST_CASE("cluster: daemons are killed and restarted, and applications see nothing of it") {
+  forSeeds(20, [](uint64_t seed) {
+    Run run(seed);
+    killRun(run, 100);
+  });
+}
+
+TEST_CASE("cluster: partitions, resets, slow links and pauses") {
+  forSeeds(20, [](uint64_t seed) {
+    Run run(seed);
+    networkRun(run, 100);
+  });
+}
+
+TEST_CASE("cluster: everything at once, but for power") {
+  forSeeds(20, [](uint64_t seed) {
+    Run run(seed);
+    run.begin(80);
+    SimWorld& world = run.cluster.world;
+    while (run.go(upTo(world, 1s))) world.chance(0.5) ? killDaemon(run) : disturb(run, 2s);
+    run.finish();
+    world.run(5s);
+    run.cluster.waitForService();
+    run.check(Equality::kBelowSize);
+  });
+}
+
+TEST_CASE("cluster: power is lost everywhere; what was acknowledged is there") {
+  forSeeds(20, [](uint64_t seed) {
+    Run run(seed);
+    SimCluster& c = run.cluster;
+    for (int round = 0; round < 3; ++round) {
+      run.begin(1000);
+      run.go(upTo(c.world, 4s));
+      if (c.world.chance(0.3)) {
+        killDaemon(run);
+        run.go(upTo(c.world, 300ms));
+      }
+      c.losePower();
+      run.judge();
+      c.startDaemons();
+      run.mountAll();
+      run.breakLock();
+      run.verify();
+    }
+    run.begin(40);
+    run.finish();
+    run.check(Equality::kBelowSize);
+  });
+}
+
+TEST_CASE("cluster: mounts are killed; what was acknowledged is there") {
+  forSeeds(20, [](uint64_t seed) {
+    Run run(seed);
+    SimCluster& c = run.cluster;
+    for (int round = 0; round < 3; ++round) {
+      run.begin(1000);
+      run.go(upTo(c.world, 4s));
+      c.killMounts();
+      run.judge();
+      c.world.run(10s);  // what they had sent has been done, or never will be
+      run.mountAll();
+      run.breakLock();
+      run.verify();
+    }
+    run.begin(40);
+    run.finish();
+    c.world.run(70s);  // the sessions of the dead have expired: their open files can go
+    run.check(Equality::kBelowSize);
+  });
+}
+
+TEST_CASE("cluster: the same seed gives the same run") {
+  forSeeds(3, [](uint64_t seed) {
+    auto hashOf = [seed] {
+      Run run(seed);
+      run.begin(60);
+      SimWorld& world = run.cluster.world;
+      while (run.go(upTo(world, 1s))) world.chance(0.5) ? killDaemon(run) : disturb(run, 2s);
+      run.finish();
+      return std::pair(world.traceHash(), world.events());
+    };
+    CHECK((hashOf() == hashOf()));
+  });
+}
+
+}  // namespace cairn::sim::test

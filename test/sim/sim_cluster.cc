@@ -1,0 +1,213 @@
+#include "test/sim/sim_cluster.h"
+
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+
+namespace cairn::sim::test {
+namespace {
+
+constexpr Uuid kCluster{0xca19, 0x51};
+constexpr uint16_t kMdsPort = 7700;
+constexpr uint16_t kOsdPort = 7800;
+
+bool verbose() {
+  return std::getenv("CAIRN_SIM_LOG") != nullptr;
+}
+
+}  // namespace
+
+SimCluster::SimCluster(uint64_t seed, ClusterOptions options, Idle)
+    : world(seed, {.logToStderr = verbose()}),
+      options_(options),
+      osds_(options.osds),
+      mounts_(options.clients) {}
+
+// Delegates, so that the destructor cleans up if something does not start.
+SimCluster::SimCluster(uint64_t seed, ClusterOptions options) : SimCluster(seed, options, Idle{}) {
+  startDaemons();
+}
+
+SimCluster::~SimCluster() {
+  killMounts();
+  for (size_t i = 0; i < osds_.size(); ++i) endOsd(i);
+  endMds();
+}
+
+NodeOptions SimCluster::nodeOptions(std::string name) const {
+  NodeOptions o;
+  o.name = std::move(name);
+  o.logLevel = verbose() ? LogLevel::kDebug : LogLevel::kError;
+  return o;
+}
+
+std::vector<std::string> SimCluster::daemonHosts() const {
+  std::vector<std::string> hosts{mdsHost()};
+  for (size_t i = 0; i < osds_.size(); ++i) hosts.push_back(osdHost(i));
+  return hosts;
+}
+
+// ---- The MDS ----
+
+void SimCluster::startMds() {
+  mds_.node = &world.addNode(mdsHost(), nodeOptions("mds"));
+  mds_.env.emplace(mds_.node->env());
+  mds::MdsOptions o;
+  o.directory = "mds";
+  o.cluster = kCluster;
+  o.create = !mdsMade_;
+  o.logBytes = 1 * kMiB;  // small, so that checkpoints happen
+  o.cacheBytes = 256 * kKiB;
+  o.listen = {mdsHost(), kMdsPort};
+  o.server.replicas = options_.replicas;
+  o.server.osdLease = 2s;
+  o.server.sessionTimeout = 60s;
+  o.server.gcInterval = 200ms;
+  auto started = world.await(*mds_.node, mds::Mds::start(*mds_.env, std::move(o)));
+  REQUIRE_MESSAGE(started.has_value(), "the MDS does not come up");
+  if (!mds_.node->alive()) return;  // killed on its way up
+  REQUIRE_MESSAGE(started->has_value(), started->error().text());
+  mds_.daemon = std::move(**started);
+  mdsMade_ = true;
+}
+
+void SimCluster::endMds() {
+  if (mds_.daemon) CHECK_MESSAGE(world.await(*mds_.node, mds_.daemon->stop()), "MDS: stop hangs");
+  mds_.daemon.reset();
+  if (mds_.node) CHECK_MESSAGE(world.drain(*mds_.node), "MDS: tasks are left");
+  if (mds_.node) world.kill(*mds_.node);
+}
+
+// ---- OSDs ----
+
+osd::StoreOptions SimCluster::storeOptions() const {
+  osd::StoreOptions o;
+  o.directory = "osd";
+  o.sizeBytes = 128 * kMiB;
+  o.walBytes = 4 * kMiB;  // the smallest, so that it laps
+  o.cacheBytes = 64 * kKiB;
+  o.reserveBytes = 4 * kMiB;
+  return o;
+}
+
+void SimCluster::startOsd(size_t i) {
+  OsdProcess& p = osds_[i];
+  p.node = &world.addNode(osdHost(i), nodeOptions("osd." + std::to_string(i)));
+  p.env.emplace(p.node->env());
+  p.stopping = std::make_unique<Event>(p.node->reactor());
+  osd::OsdOptions o;
+  o.store = storeOptions();
+  o.listen = {osdHost(i), kOsdPort};
+  o.link.mds = {{mdsHost(), kMdsPort}};
+  o.link.host = osdHost(i);
+  auto started = world.await(*p.node, osd::Osd::start(*p.env, std::move(o), *p.stopping));
+  REQUIRE_MESSAGE(started.has_value(), osdHost(i), " does not come up");
+  if (!p.node->alive() && !*started) return;  // killed on its way up
+  REQUIRE_MESSAGE(started->has_value(), osdHost(i), ": ", started->error().text());
+  p.daemon = std::move(**started);
+}
+
+void SimCluster::endOsd(size_t i) {
+  OsdProcess& p = osds_[i];
+  if (p.daemon) CHECK_MESSAGE(world.await(*p.node, p.daemon->stop()), osdHost(i), ": stop hangs");
+  p.daemon.reset();
+  if (p.node) CHECK_MESSAGE(world.drain(*p.node), osdHost(i), ": tasks are left");
+  if (p.node) world.kill(*p.node);
+}
+
+std::vector<std::string> SimCluster::checkStoreOf(size_t i) {
+  SimNode& node = world.addNode(osdHost(i), nodeOptions("check." + std::to_string(i)));
+  Env env = node.env();
+  std::vector<std::string> lines;
+  auto result = world.await(
+      node, osd::checkStore(env, storeOptions(),
+                            [&lines](const std::string& line) { lines.push_back(line); }));
+  REQUIRE(result.has_value());
+  REQUIRE_MESSAGE(result->has_value(), result->error().text());
+  REQUIRE(world.drain(node));
+  world.kill(node);
+  if ((*result)->clean()) return {};
+  if (lines.empty()) lines.emplace_back("damaged, without a word");
+  return lines;
+}
+
+// ---- Mounts ----
+
+void SimCluster::mount(size_t i) {
+  Mounted& m = mounts_[i];
+  m.node = &world.addNode(clientHost(i), nodeOptions("client." + std::to_string(i)));
+  m.env.emplace(m.node->env());
+  client::Options o;
+  o.mds = {{mdsHost(), kMdsPort}};
+  o.cacheBytes = 3 * kMiB;
+  o.writeBufferBytes = 2 * kMiB;
+  o.flushAge = 300ms;
+  o.readaheadBytes = kMiB;
+  auto mounted = world.await(
+      *m.node, client::Filesystem::mount(*m.env, std::move(o), {"/mnt", clientHost(i), 1}));
+  REQUIRE_MESSAGE(mounted.has_value(), "mount hangs");
+  REQUIRE_MESSAGE(mounted->has_value(), mounted->error().text());
+  m.fs = std::move(**mounted);
+}
+
+void SimCluster::unmount(size_t i) {
+  Mounted& m = mounts_[i];
+  auto ended = world.await(*m.node, m.fs->unmount());
+  REQUIRE_MESSAGE(ended.has_value(), "unmount hangs");
+  REQUIRE_MESSAGE(ended->has_value(), ended->error().text());
+  REQUIRE(world.drain(*m.node));
+  m.fs.reset();
+  world.kill(*m.node);
+}
+
+// All of them before any is freed: one task may use several.
+void SimCluster::abandonMounts() {
+  for (auto& m : mounts_)
+    if (m.fs) CHECK_MESSAGE(world.await(*m.node, m.fs->abandon()), "abandon hangs");
+  for (auto& m : mounts_)
+    if (m.fs) CHECK_MESSAGE(world.drain(*m.node), "client: tasks are left");
+  for (auto& m : mounts_) m.fs.reset();
+}
+
+void SimCluster::killMounts() {
+  for (auto& m : mounts_)
+    if (m.fs) world.kill(*m.node);
+  abandonMounts();
+}
+
+// ---- All ----
+
+void SimCluster::startDaemons() {
+  if (!mds_.daemon) startMds();
+  for (size_t i = 0; i < osds_.size(); ++i)
+    if (!osds_[i].daemon) startOsd(i);
+  waitForService();
+}
+
+void SimCluster::losePower() {
+  world.powerOff(mdsHost());
+  for (size_t i = 0; i < osds_.size(); ++i) world.powerOff(osdHost(i));
+  for (size_t i = 0; i < mounts_.size(); ++i) world.powerOff(clientHost(i));
+  abandonMounts();
+  for (size_t i = 0; i < osds_.size(); ++i) endOsd(i);
+  endMds();
+}
+
+void SimCluster::waitForService() {
+  auto ready = [this] {
+    if (!mds_.daemon) return false;
+    const ClusterMap& map = mds_.daemon->state().map();
+    const Pool* pool = map.pool(PoolId{1});
+    if (pool == nullptr || pool->pgs.empty()) return false;
+    for (const PlacementGroup& pg : pool->pgs)
+      if (pg.osds.size() != options_.replicas) return false;
+    for (auto& p : osds_)
+      if (!p.daemon || !p.daemon->health()) return false;
+    for (const auto& [id, entry] : map.osds)
+      if (!entry.up) return false;
+    return true;
+  };
+  REQUIRE_MESSAGE(world.runUntil(ready, 60s), "the cluster does not come into service");
+}
+
+}  // namespace cairn::sim::test

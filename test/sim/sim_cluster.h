@@ -1,0 +1,100 @@
+// A whole Cairn cluster in one simulated world: one MDS, some OSDs with small stores, some mounts,
+// each on a host of its own. Everything is the real thing; only the world below is simulated.
+//
+// Called from the test's main flow, never from a coroutine: every function here runs the world
+// until what it does is done. A daemon that does not start or end as it should fails the test.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/core/filesystem.h"
+#include "common/sim/sim_world.h"
+#include "mds/server/mds.h"
+#include "osd/service/osd.h"
+
+namespace cairn::sim::test {
+
+struct ClusterOptions {
+  size_t osds = 3;
+  uint16_t replicas = 3;
+  size_t clients = 2;
+};
+
+class SimCluster {
+ public:
+  SimCluster(uint64_t seed, ClusterOptions options);
+  ~SimCluster();
+  SimCluster(const SimCluster&) = delete;
+  SimCluster& operator=(const SimCluster&) = delete;
+
+  SimWorld world;
+
+  [[nodiscard]] const ClusterOptions& options() const { return options_; }
+  static std::string mdsHost() { return "mds"; }
+  static std::string osdHost(size_t i) { return "osd" + std::to_string(i); }
+  static std::string clientHost(size_t i) { return "client" + std::to_string(i); }
+  [[nodiscard]] std::vector<std::string> daemonHosts() const;
+
+  // ---- The MDS ----
+  void startMds();
+  void endMds();  // in order, or what a crash left
+  [[nodiscard]] mds::Mds& mds() { return *mds_.daemon; }
+  [[nodiscard]] SimNode& mdsNode() { return *mds_.node; }
+
+  // ---- OSDs, from 0 ----
+  void startOsd(size_t i);
+  void endOsd(size_t i);
+  [[nodiscard]] osd::Osd& osd(size_t i) { return *osds_[i].daemon; }
+  [[nodiscard]] SimNode& osdNode(size_t i) { return *osds_[i].node; }
+  // Of an OSD that has ended, by the offline checker: its findings.
+  [[nodiscard]] std::vector<std::string> checkStoreOf(size_t i);
+
+  // ---- Mounts, from 0 ----
+  void mount(size_t i);
+  void unmount(size_t i);  // everything is flushed
+  void killMounts();       // SIGKILL of all, and what is left of them cleaned up
+  [[nodiscard]] client::Filesystem& fs(size_t i) { return *mounts_[i].fs; }
+  [[nodiscard]] SimNode& clientNode(size_t i) { return *mounts_[i].node; }
+  [[nodiscard]] Env& clientEnv(size_t i) { return *mounts_[i].env; }
+
+  // ---- All ----
+  void startDaemons();
+  // All machines at once, and what is left of them cleaned up.
+  void losePower();
+  // Until every OSD has joined and every placement group may be written.
+  void waitForService();
+
+ private:
+  struct Idle {};
+  SimCluster(uint64_t seed, ClusterOptions options, Idle);  // nothing runs yet
+  struct MdsProcess {
+    SimNode* node = nullptr;
+    std::optional<Env> env;
+    std::unique_ptr<mds::Mds> daemon;
+  };
+  struct OsdProcess {
+    SimNode* node = nullptr;
+    std::optional<Env> env;
+    std::unique_ptr<Event> stopping;
+    std::unique_ptr<osd::Osd> daemon;
+  };
+  struct Mounted {
+    SimNode* node = nullptr;
+    std::optional<Env> env;
+    std::unique_ptr<client::Filesystem> fs;
+  };
+  [[nodiscard]] osd::StoreOptions storeOptions() const;
+  [[nodiscard]] NodeOptions nodeOptions(std::string name) const;
+  void abandonMounts();
+
+  const ClusterOptions options_;
+  bool mdsMade_ = false;
+  MdsProcess mds_;
+  std::vector<OsdProcess> osds_;
+  std::vector<Mounted> mounts_;
+};
+
+}  // namespace cairn::sim::test
