@@ -3,16 +3,16 @@
 //
 // Contract
 //   - A mutation that completed is durable: it survives a kill and power loss. One that did not is
-//   there whole or not at all,
-//     block by block 4 KiB.
+//     there whole or not at all, block by block of 4 KiB, and is not visible before.
 //   - Every 4 KiB block carries a CRC32C kept with its extent; read() verifies it and gives
-//   kCorrupt rather than wrong bytes.
-//   - kNoSpace comes before anything was changed. remove() and zero() work on a full store.
+//     kCorrupt rather than wrong bytes.
+//   - kNoSpace comes before anything was changed. Overwrites, remove() and zero() work on a full
+//     store.
 //   - Mutations of overlapping ranges of one chunk must not run at once, nor a read with an
-//   overlapping mutation: the caller locks
-//     (see osd/service.h). Everything else may.
+//     overlapping mutation: the caller locks (see osd/service). Everything else may.
 //   - kIo and kCorrupt from the store's own metadata or log stop the store: every later mutation
-//   fails with kIo.
+//     fails with kIo. Reads go on.
+//   - The Env outlives the store.
 #pragma once
 
 #include <functional>
@@ -32,13 +32,14 @@
 namespace cairn::osd {
 
 struct StoreOptions {
-  std::string
-      directory;  // holds the superblock file's name, `meta/` and, without a device, `block`
-  std::optional<std::string> device;  // raw block device instead of `block`
+  std::string directory;              // holds `meta/`, `ballast` and `block` (osd/FORMAT.md)
+  std::optional<std::string> device;  // raw block device for log and data instead of `block`;
+                                      // open() finds it by itself when it has not moved
   uint64_t sizeBytes = 0;             // of `block` when it is created
-  uint64_t walBytes = 256 * kMiB;     // when it is created
+  uint64_t walBytes = 256 * kMiB;     // when it is created; at least 4 MiB
   uint64_t cacheBytes = 256 * kMiB;   // of chunk maps kept in memory
-  uint64_t reserveBytes = 64 * kMiB;  // free space that only remove() and zero() may use
+  // Free space that growth may not use, at most an eighth of the store.
+  uint64_t reserveBytes = 64 * kMiB;
 };
 
 struct Space {
@@ -49,7 +50,7 @@ struct Space {
 
 struct ChunkInfo {
   ChunkVersion version;
-  uint32_t blocks = 0;  // stored
+  uint32_t blocks = 0;  // that have a place: written or reserved
 };
 
 struct ReadData {
@@ -68,8 +69,8 @@ class Store {
  public:
   virtual ~Store() = default;  // close() was called
 
-  // Makes a new store for `cluster`; on failure nothing is left behind. kExists if the directory
-  // holds one.
+  // Makes a new store for `cluster`, and its directory; on failure nothing is left behind. kExists
+  // if the directory or the device holds one.
   static Task<Result<void>> create(Env& env, StoreOptions options, Uuid cluster);
   // Recovers and opens. kNotFound: no store here; kVersion: newer format; kBusy: in use by a live
   // daemon; kCorrupt.
@@ -88,7 +89,8 @@ class Store {
   // the chunk's, or it is recorded as the maximum of both.
   virtual Task<Result<void>> write(ChunkId chunk, uint32_t offset, Buffer data,
                                    std::vector<uint32_t> crcs, ChunkVersion version) = 0;
-  // Whole blocks; they read as zeros afterwards and their space is free.
+  // Whole blocks; they read as zeros afterwards and their space is free. Nothing happens if the
+  // chunk does not exist.
   virtual Task<Result<void>> zero(ChunkId chunk, uint32_t offset, uint32_t length,
                                   ChunkVersion version) = 0;
   // Whole blocks; reserves space for the holes of the range, which read as zeros until written.

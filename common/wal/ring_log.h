@@ -4,10 +4,12 @@
 // Invariants
 //   - append() completes only when the record, and every record with a smaller Lsn, is durable.
 //   - After a crash, open() replays exactly the records from the trim point to the last durable
-//   one, in order; an unfinished
-//     batch at the end is dropped. A damaged batch *before* a valid one is corruption, never the
-//     end: open() refuses.
+//     one, in order; an unfinished batch at the end is dropped. A damaged batch *before* a valid
+//     one is corruption, never the end: open() refuses.
 //   - A record is never overwritten before trim() passed it and that trim is itself durable.
+//
+// One reactor thread. The Env, the File and whatever `replay` uses are the caller's and outlive the
+// log.
 #pragma once
 
 #include <deque>
@@ -27,7 +29,9 @@ class RingLog {
  public:
   struct Region {
     uint64_t offset = 0;  // multiples of kBlockSize
-    uint64_t length = 0;  // at least 1 MiB; should be zeroed before (see OpenOptions::zeroBytes)
+    // At least 1 MiB. Best written with zeros before (OpenOptions::zeroBytes): then no append
+    // changes extents of the host's file system. What it holds does not matter.
+    uint64_t length = 0;
   };
   using Replay = std::function<Result<void>(Lsn, Bytes)>;
 
@@ -54,7 +58,8 @@ class RingLog {
   [[nodiscard]] virtual Lsn lastAppended() const = 0;  // 0 if none ever was
   [[nodiscard]] virtual uint64_t usedBytes() const = 0;
   [[nodiscard]] virtual uint64_t capacityBytes() const = 0;
-  virtual Task<void> close() = 0;  // waits for what is queued; later appends fail with kCanceled
+  // Waits for what is queued, but cancels what waits for room; later appends fail with kCanceled.
+  virtual Task<void> close() = 0;
 };
 
 }  // namespace cairn
