@@ -77,10 +77,12 @@ and
 .BR cairn\-osd (8)
 read a file of this form when they are started with
 .BR \-\-config ;
-a mount takes the settings of its section from
-.B \-o
-options.
-Nothing is read unless it is named.
+a mount reads
+.IR /etc/cairn/client.conf ,
+if it is there, or what its own
+.B \-\-config
+names.
+Other files are read only when they are named.
 .PP
 The file is TOML 1.0: a section in brackets for each program, and one
 .I key = value
@@ -88,7 +90,8 @@ a line.
 One file may serve several programs: each takes its own section, and checks the others.
 A setting can be given without a file too, as
 .BI \-\-set\  section . key = value \fR,
-which wins over the file.
+which wins over the file; for a mount also as
+.BI \-o\  key = value \fR.
 A value that is not given has its default; an empty text
 .RB ( \(dq\(dq )
 unsets one.
