@@ -15,7 +15,6 @@
 #include <fstream>
 #include <sstream>
 
-#include "common/config/config.h"
 #include "common/logging/log.h"
 
 namespace cairn::client {
@@ -33,16 +32,6 @@ constexpr std::array kPassed = {"ro",      "nosuid",      "suid",      "nodev", 
 template <size_t N>
 bool isIn(const std::array<const char*, N>& list, std::string_view word) {
   return std::find(list.begin(), list.end(), word) != list.end();
-}
-
-Result<double> parseSeconds(std::string_view key, std::string_view value) {
-  std::string text(value);
-  char* end = nullptr;
-  double v = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end != '\0' || v < 0 || v > 86400)
-    return fail(Errc::kInvalid,
-                "mount option " + std::string(key) + "=" + text + ": give seconds from 0 to 86400");
-  return v;
 }
 
 // MAJ:MIN of the mount at `directory`, from /proc/self/mountinfo: stat(2) would wait for ourselves.
@@ -98,31 +87,9 @@ Result<void> parseMountOptions(std::string_view text, MountOptions& o) {
     std::string_view word = text.substr(0, comma);
     text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
     if (word.empty()) continue;
-    size_t eq = word.find('=');
-    std::string_view key = word.substr(0, eq);
-    std::string_view value =
-        eq == std::string_view::npos ? std::string_view{} : word.substr(eq + 1);
-    if (isIn(kIgnored, word) || word.starts_with("x-") || key == "uid_map") continue;
+    if (isIn(kIgnored, word) || word.starts_with("x-")) continue;
     if (isIn(kPassed, word)) {
       o.fuse.emplace_back(word);
-    } else if (key == "attr_timeout") {
-      auto v = parseSeconds(key, value);
-      TRY(v);
-      o.edge.attrTimeoutSec = *v;
-    } else if (key == "entry_timeout") {
-      auto v = parseSeconds(key, value);
-      TRY(v);
-      o.edge.entryTimeoutSec = *v;
-    } else if (key == "cache" || key == "write_buffer" || key == "readahead") {
-      auto v = parseBytes(value);
-      TRY(v);
-      (key == "cache"          ? o.filesystem.cacheBytes
-       : key == "write_buffer" ? o.filesystem.writeBufferBytes
-                               : o.filesystem.readaheadBytes) = *v;
-    } else if (key == "flush_age" || key == "timeout") {
-      auto v = parseDuration(value);
-      TRY(v);
-      (key == "flush_age" ? o.filesystem.flushAge : o.filesystem.requestTimeout) = *v;
     } else {
       return fail(Errc::kInvalid, "mount option \"" + std::string(word) +
                                       "\" is not known; mount.cairn(8) lists them");

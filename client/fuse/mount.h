@@ -24,8 +24,8 @@ struct MountOptions {
   uint64_t kernelReadaheadBytes = 8 * kMiB;
 };
 
-// Reads "-o a,b=c,...": options of ours, of FUSE and of mount(8); those that only matter to fstab
-// (noauto, _netdev, x-*, ...) are dropped. An unknown one gives kInvalid with its name.
+// Reads "-o a,b,...": options of FUSE and of mount(8); those that only matter to fstab (noauto,
+// _netdev, x-*, ...) are dropped. An unknown one gives kInvalid with its name.
 Result<void> parseMountOptions(std::string_view text, MountOptions& options);
 
 // Can `directory` be mounted on? It must be an empty-handed directory that is no mount of Cairn

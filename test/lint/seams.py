@@ -17,7 +17,7 @@ RULES = [
      ("common/reactor/",)),
     ("a blocking sleep (use sleepFor or Event::waitFor)",
      r"\bsleep_for\b|\bsleep_until\b|(?<![\w.:>])u?sleep\s*\(|\bnanosleep\s*\(",
-     ("tools/",)),
+     ("tools/", "common/disk/open_direct", "common/net/uring_network")),
     ("a thread (use Reactor::offload)",
      r"\bstd::j?thread\b|\bpthread_create\b|\bstd::async\b",
      ("common/reactor/", "common/kv/")),

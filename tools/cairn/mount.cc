@@ -7,12 +7,16 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <climits>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <optional>
 
 #include "client/fuse/mount.h"
+#include "common/config/config.h"
 #include "common/disk/uring_disk.h"
 #include "common/kv/kv.h"
 #include "common/logging/log.h"
@@ -24,9 +28,13 @@ namespace cairn::tools {
 
 namespace {
 
+constexpr const char* kDefaultConfig = "/etc/cairn/client.conf";
+
 struct MountArguments {
   std::string source, directory;
   std::vector<std::string> options;
+  std::string configFile;  // "" = kDefaultConfig if it is there
+  std::vector<std::string> settings;
   std::string logFile;
   bool foreground = false;
   int readyFd = -1;
@@ -83,18 +91,19 @@ Task<Result<void>> serveMount(Env& env, UringReactor& reactor, client::MountOpti
   co_return outcome;
 }
 
-int runForeground(client::MountOptions options, int readyFd, const std::string& logFile) {
+int runForeground(client::MountOptions options, LogLevel level, int readyFd,
+                  const std::string& logFile) {
   UringReactor::adoptSignals();
   return runInWorld([&](Env& env, UringReactor& reactor) {
     env.log.setComponent("client");
-    env.log.setLevel(LogLevel::kInfo);
+    env.log.setLevel(level);
     return serveMount(env, reactor, options, readyFd, logFile);
   });
 }
 
 // Forks before anything else exists (an io_uring belongs to the thread that made it) and returns in
 // the parent when the mount is there.
-int runBackground(client::MountOptions options, const std::string& logFile) {
+int runBackground(client::MountOptions options, LogLevel level, const std::string& logFile) {
   int ready[2];
   if (::pipe2(ready, O_CLOEXEC) != 0) {
     printError(errnoError(errno, "pipe"));
@@ -109,7 +118,7 @@ int runBackground(client::MountOptions options, const std::string& logFile) {
     ::close(ready[0]);
     ::setsid();
     [[maybe_unused]] int n = ::chdir("/");
-    _exit(runForeground(std::move(options), ready[1], logFile));
+    _exit(runForeground(std::move(options), level, ready[1], logFile));
   }
   ::close(ready[1]);
   char c = 0;
@@ -122,8 +131,65 @@ int runBackground(client::MountOptions options, const std::string& logFile) {
   return 1;
 }
 
-int mountIt(const MountArguments& a) {
+// Sorts "-o" words: config=FILE, settings of the [client] section without the section, and the
+// rest, which is the mount's.
+std::string takeSettings(const std::string& text, MountArguments& a) {
+  std::string rest;
+  for (size_t at = 0; at <= text.size();) {
+    size_t comma = std::min(text.find(',', at), text.size());
+    std::string word = text.substr(at, comma - at);
+    at = comma + 1;
+    std::string name = "client." + word.substr(0, word.find('='));
+    bool setting =
+        word.find('=') != std::string::npos &&
+        std::ranges::any_of(clientSettings(), [&](const Setting& s) { return s.name == name; });
+    if (setting)
+      a.settings.push_back("client." + word);
+    else if (word.starts_with("config="))
+      a.configFile = word.substr(7);
+    else
+      rest += (rest.empty() ? "" : ",") + word;
+  }
+  return rest;
+}
+
+// What the [client] section of the configuration and the settings given with it say.
+Result<LogLevel> applyConfig(const MountArguments& a, client::MountOptions& o) {
+  std::map<std::string, std::string> overrides;
+  for (const auto& word : a.settings) {
+    size_t eq = word.find('=');
+    if (eq == std::string::npos)
+      return fail(Errc::kInvalid, "--set " + word + ": write section.key=value");
+    overrides[word.substr(0, eq)] = word.substr(eq + 1);
+  }
+  std::optional<std::string> file;
+  if (!a.configFile.empty())
+    file = a.configFile;
+  else if (::access(kDefaultConfig, F_OK) == 0)
+    file = kDefaultConfig;
+  auto config = Config::load(clientSettings(), file, overrides);
+  TRY(config);
+  o.filesystem.cacheBytes = config->bytes("client.cache_bytes");
+  o.filesystem.writeBufferBytes = config->bytes("client.write_buffer_bytes");
+  o.filesystem.flushAge = config->duration("client.flush_age");
+  o.filesystem.readaheadBytes = config->bytes("client.readahead_bytes");
+  o.filesystem.requestTimeout = config->duration("client.request_timeout");
+  auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
+  o.edge.attrTimeoutSec = seconds(config->duration("client.attr_timeout"));
+  o.edge.entryTimeoutSec = seconds(config->duration("client.entry_timeout"));
+  LogLevel level = LogLevel::kInfo;
+  parseLogLevel(config->text("client.log_level"), level);
+  return level;
+}
+
+int mountIt(MountArguments a) {
   client::MountOptions o;
+  for (auto& text : a.options) text = takeSettings(text, a);
+  auto level = applyConfig(a, o);
+  if (!level) {
+    printError(level.error());
+    return 1;
+  }
   auto servers = parseEndpoints(a.source);
   if (!servers) {
     printError(servers.error());
@@ -144,8 +210,8 @@ int mountIt(const MountArguments& a) {
     printError(ok.error());
     return 1;
   }
-  if (a.foreground) return runForeground(std::move(o), a.readyFd, a.logFile);
-  return runBackground(o, a.logFile.empty() ? defaultLogFile(o.directory) : a.logFile);
+  if (a.foreground) return runForeground(std::move(o), *level, a.readyFd, a.logFile);
+  return runBackground(o, *level, a.logFile.empty() ? defaultLogFile(o.directory) : a.logFile);
 }
 
 }  // namespace
@@ -156,6 +222,13 @@ void addMountCommand(CLI::App& app, int& exitCode) {
       "mount", "Mount a filesystem; `umount DIR` or `fusermount3 -u DIR` ends it cleanly");
   c->add_option("-o", a->options, "Mount options, see mount.cairn(8)")
       ->type_name("OPTS")
+      ->allow_extra_args(false);
+  c->add_option("--config", a->configFile,
+                "Settings, see cairn.conf(5) (default: /etc/cairn/client.conf if it is there)")
+      ->type_name("FILE");
+  c->add_option("--set", a->settings,
+                "One setting: client.key=value; repeatable, wins over the file")
+      ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   c->add_flag("-f,--foreground", a->foreground, "Serve in this process and log to standard error");
   c->add_option("--log", a->logFile,

@@ -222,8 +222,9 @@ Result<void> up(const UpOptions& o) {
     TRY(mountProcess.start({ownPath(), "mount", "--foreground", e.mdsEndpoint().text(), e.mount},
                            kStartSec));
   }
-  if (struct statvfs v {}; !e.mount.empty() && ::statvfs(e.mount.c_str(), &v) != 0)
-    return fail(errnoError(errno, e.mount + ": mounted, but does not answer; see " + e.path("log/mount.log")));
+  if (struct statvfs v{}; !e.mount.empty() && ::statvfs(e.mount.c_str(), &v) != 0)
+    return fail(errnoError(
+        errno, e.mount + ": mounted, but does not answer; see " + e.path("log/mount.log")));
   step(e.mount.empty() ? "The cluster is healthy."
                        : "The cluster is healthy and mounted at " + e.mount + ".");
   return {};
