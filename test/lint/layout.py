@@ -7,7 +7,7 @@ import subprocess
 import tree
 
 TOP_LEVEL = {
-    "meson.build", "meson_options.txt", "native.ini",
+    "meson.build",
     "client", "mds", "osd", "common", "tools", "test", "man", "packaging",
     "README.md", "ARCHITECTURE.md", "LICENSE",
     ".ci", ".clang-format", ".clang-tidy", ".gitignore",
