@@ -31,11 +31,12 @@ size_t usableDomains(const ClusterMap& map, const Pool& pool);
 // Host if the pool could be placed over distinct hosts now, otherwise OSD.
 schema::FailureDomain chooseFailureDomain(const ClusterMap& map, const Pool& pool);
 
-// Groups of a new pool: a power of two, about 100 copies an OSD, in [128, 32768]. It stays for the
-// pool's life, so small clusters get room to grow to about 40 OSDs with an even spread.
+// Groups of a new pool: a power of two, about 100 copies an OSD, in [128, 8192]. It stays for the
+// pool's life, so small clusters get room to grow to about 40 OSDs with an even spread. The upper
+// bound is the map's: it travels whole, in one message of at most 1 MiB, at about 40 bytes a group.
 uint32_t choosePgCount(const ClusterMap& map, const Pool& pool);
 inline constexpr uint32_t kMinPgCount = 128;
-inline constexpr uint32_t kMaxPgCount = 32768;
+inline constexpr uint32_t kMaxPgCount = 8192;
 
 // -log2((x + 1) / 2^64) in 1/2^32, within 2^-24: 0 for the largest x, 64 * 2^32 for 0. Exposed for
 // its test.

@@ -90,8 +90,9 @@ class SingleLog final : public CommandLog {
   bool isLeader() const override { return true; }
 
   void trim(LogIndex upTo) override {
-    CAIRN_ASSERT(upTo.value <= appliedUpTo_, "only what was applied is trimmed");
-    if (upTo.value > offset_) ring_->trim(std::min(upTo.value - offset_, ring_->lastAppended()));
+    // After a failure the database may be ahead of what we know to be handed over.
+    const uint64_t index = std::min(upTo.value, appliedUpTo_);
+    if (index > offset_) ring_->trim(index - offset_);
   }
 
   double fullness() const override {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "mds/cluster/placement.h"
 #include "mds/server/server.h"
 #include "mds/server/status.h"
 
@@ -66,6 +67,45 @@ bool isOutsideSessions(Mutation::Which which) {
          which == Mutation::OSD_STATE || which == Mutation::POOL_CREATE;
 }
 
+// What the map takes in a message, about. It travels whole, so it has to fit one.
+constexpr size_t kMaxMapBytes = 768u << 10;
+
+size_t groupsBytes(uint64_t groups, size_t width) {
+  constexpr size_t kPgBytes = 24;
+  return groups * (kPgBytes + roundUp(width * sizeof(uint32_t), 8));
+}
+
+size_t mapBytes(const ClusterMap& map) {
+  constexpr size_t kOsdBytes = 136, kPoolBytes = 64;
+  size_t bytes = 0;
+  for (const auto& [id, osd] : map.osds)
+    bytes += kOsdBytes + osd.addr.size() + osd.host.size() + osd.rack.size();
+  for (const auto& [id, pool] : map.pools)
+    bytes += kPoolBytes + pool.name.size() + groupsBytes(pool.pgs.size(), pool.width());
+  return bytes;
+}
+
+Result<void> checkMapFits(const ClusterMap& map, Mutation::Reader m) {
+  size_t more = 0;
+  if (m.isPoolCreate()) {
+    auto p = m.getPoolCreate();
+    Pool pool;
+    pool.replicas = p.getReplicas();
+    pool.ecData = p.getEcData();
+    pool.ecParity = p.getEcParity();
+    pool.deviceClass = p.getDeviceClass();
+    pool.anyClass = p.getAnyClass();
+    more =
+        groupsBytes(p.getPgCount() != 0 ? p.getPgCount() : choosePgCount(map, pool), pool.width());
+  } else if (m.isOsdRegister()) {
+    more = 256;
+  }
+  if (more == 0 || mapBytes(map) + more <= kMaxMapBytes) return {};
+  return fail(Errc::kNoSpace,
+              "the cluster map has no room for that: it grows with OSDs, pools and their placement "
+              "groups; make pools with fewer groups");
+}
+
 uint64_t idOf(const std::string& reply) {
   FlatReader reader({reinterpret_cast<const uint8_t*>(reply.data()), reply.size()});
   auto r = reader.root<schema::MdsReply>();
@@ -88,6 +128,9 @@ Result<void> Server::checkPlaced(Mutation::Reader m) {
 Task<Result<OutMessage>> Server::mutate(schema::MdsRequest::Reader request, RpcPeer& peer) {
   auto m = request.getMutate();
   CO_TRY(checkPlaced(m));
+  CO_TRY(checkMapFits(state_.map(), m));
+  if (m.isSessionOpen() && sessions_.size() >= Sessions::kMaxSessions)
+    co_return fail(Errc::kBusyTryLater, "there are too many clients: end some");
   if (m.isMake() && m.getMake().getOpen())
     CO_TRY(sessions_.mayOpen(SessionId{request.getSession()}));
   Names names = namesOf(m);
@@ -121,8 +164,8 @@ Task<Result<OutMessage>> Server::mutate(schema::MdsRequest::Reader request, RpcP
   auto reply = co_await proposer_.propose(std::move(draft));
   CO_TRY(reply);
   if (m.isSessionOpen()) {
-    if (auto it = peers_.find(&peer); it != peers_.end())
-      it->second.session = SessionId{idOf(*reply)};
+    if (auto it = peerAt_.find(&peer); it != peerAt_.end())
+      it->second->session = SessionId{idOf(*reply)};
   }
   if (m.isOsdRegister()) osds_.registered(OsdId{static_cast<uint32_t>(idOf(*reply))});
   co_return answerOf(*reply);

@@ -8,6 +8,8 @@
 namespace cairn::mds {
 namespace {
 
+constexpr size_t kMaxClientsBytes = 128u << 10;
+
 using schema::MdsRequest;
 
 OutMessage none() {
@@ -160,7 +162,14 @@ Result<OutMessage> Server::status() {
     pools[i].setBytes(bytes.at(id));
     ++i;
   }
-  const auto sessions = state_.sessions();
+  auto sessions = state_.sessions();
+  // The answer is one message: of very many clients the last are left out.
+  size_t clientBytes = 0, shown = 0;
+  while (shown < sessions.size() && clientBytes < kMaxClientsBytes) {
+    const SessionInfo& s = sessions[shown++];
+    clientBytes += 64 + s.addr.size() + s.mount.size() + s.host.size();
+  }
+  sessions.resize(shown);
   auto clients = reply.initClients(static_cast<uint32_t>(sessions.size()));
   i = 0;
   for (const SessionInfo& s : sessions) {

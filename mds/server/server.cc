@@ -87,11 +87,15 @@ Task<Result<void>> Server::onHello(const Identity& peer) {
 void Server::onConnected(RpcPeer& peer) {
   const Identity& who = peer.identity();
   const bool client = who.role == schema::Hello::Role::CLIENT;
-  peers_[&peer] = {client ? SessionId{who.peer} : SessionId{}};
+  peers_.push_back({&peer, client ? SessionId{who.peer} : SessionId{}});
+  peerAt_[&peer] = std::prev(peers_.end());
 }
 
 void Server::onDisconnected(RpcPeer& peer) {
-  peers_.erase(&peer);
+  auto at = peerAt_.find(&peer);
+  if (at == peerAt_.end()) return;
+  peers_.erase(at->second);
+  peerAt_.erase(at);
 }
 
 Task<Result<OutMessage>> Server::handle(const InMessage& request, RpcPeer& peer) {
@@ -144,8 +148,8 @@ void Server::applied(schema::Command::Reader command, const Applied& result) {
       orphans_.kick();
       // One that closes itself waits for the answer on its connection.
       if (mutation.getSessionEnd().getExpired())
-        for (auto& [peer, info] : peers_)
-          if (info.session == session) peer->disconnect();
+        for (auto& [peer, ofPeer] : peers_)
+          if (ofPeer == session) peer->disconnect();
       break;
     }
     default:
@@ -162,7 +166,7 @@ void Server::afterGroup() {
   placed_.clear();
   for (const auto& [id, pool] : map.pools)
     if (whyNotPlaced(map, &pool).empty()) placed_.insert(id);
-  for (auto& [peer, info] : peers_) {
+  for (auto& [peer, session] : peers_) {
     const auto role = peer->identity().role;
     if (role != schema::Hello::Role::CLIENT && role != schema::Hello::Role::OSD) continue;
     OutMessage push;

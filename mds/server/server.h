@@ -7,6 +7,7 @@
 #pragma once
 
 #include <functional>
+#include <list>
 #include <memory>
 #include <set>
 #include <string>
@@ -105,9 +106,13 @@ class Server final : public RpcHandler {
   CommandLog* log_ = nullptr;
   std::unique_ptr<Checkpointer> checkpointer_;
   struct PeerState {
+    RpcPeer* peer;
     SessionId session;
   };
-  std::unordered_map<RpcPeer*, PeerState> peers_;
+  // In the order in which they came, so that what goes to all goes in the same order in every
+  // simulated run.
+  std::list<PeerState> peers_;
+  std::unordered_map<RpcPeer*, std::list<PeerState>::iterator> peerAt_;
   std::unordered_map<std::string_view, OpMetrics*> metrics_;  // by operationName()
   MapEpoch pushed_;                                           // peers know of this map
   std::set<PoolId> placed_;  // pools all of whose groups have lists

@@ -58,6 +58,7 @@ class Sessions {
   [[nodiscard]] size_t unreclaimed() const { return unreclaimed_.size(); }
   [[nodiscard]] const OpenTable& opens() const { return opens_; }
 
+  static constexpr size_t kMaxSessions = 65536;
   // So many can be reclaimed with one message.
   static constexpr size_t kMaxOpensPerSession = 100'000;
 

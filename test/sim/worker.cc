@@ -14,6 +14,17 @@ namespace {
 constexpr uint64_t kSpace = 300'000;  // bytes of a file that are touched
 constexpr const char* kLock = "lock";
 
+// Nothing if equal; otherwise where they differ first. `at`: of the first byte in the file.
+std::string difference(const std::string& got, const std::string& wanted, uint64_t at) {
+  if (got == wanted) return {};
+  if (got.size() != wanted.size())
+    return std::to_string(got.size()) + " bytes, expected " + std::to_string(wanted.size());
+  const auto where = std::ranges::mismatch(got, wanted).in1 - got.begin();
+  const auto i = static_cast<size_t>(where);
+  return "byte " + std::to_string(at + i) + " is " + std::to_string(static_cast<uint8_t>(got[i])) +
+         ", expected " + std::to_string(static_cast<uint8_t>(wanted[i]));
+}
+
 }  // namespace
 
 Worker::Worker(Shared& shared, int number, uint64_t seed)
@@ -422,9 +433,9 @@ Task<bool> Worker::readSome() {
   const uint64_t n = 1 + random_.below(kSpace);
   std::string got;
   if (!co_await readAll(*fs_, o->handle, at, at + n, got)) co_return false;
-  if (got != o->content.read(at, n))
+  if (auto diff = difference(got, o->content.read(at, n), at); !diff.empty())
     co_return wrong("read of inode " + std::to_string(o->ino.value) + " at " + std::to_string(at) +
-                    "+" + std::to_string(n) + ": not what was written");
+                    "+" + std::to_string(n) + ": " + diff);
   co_return true;
 }
 
@@ -494,8 +505,9 @@ Task<bool> Worker::lookAsOther() {
   const uint64_t from = o->content.base();
   if (!co_await readAll(*other_, opened->handle, from, o->content.size() + kMiB, got))
     co_return false;
-  if (got != o->content.read(from, UINT64_MAX - from))
-    co_return wrong("read on the other mount: not what was written and closed");
+  if (auto diff = difference(got, o->content.read(from, UINT64_MAX - from), from); !diff.empty())
+    co_return wrong("read of inode " + std::to_string(o->ino.value) +
+                    " on the other mount: " + diff);
   co_await other_->release(opened->handle);
   co_return true;
 }

@@ -92,6 +92,7 @@ class Worker {
   Task<bool> listNames(client::Filesystem& fs, std::map<std::string, InodeId>& out);
   Task<bool> verifyObject(const std::string& name, ObjectPtr o);
   Task<bool> settle(ObjectPtr o);
+  Task<bool> setSize(ObjectPtr o, uint64_t size);
   bool matches(const std::map<std::string, InodeId>& found, const Names& names) const;
 
   // ---- Judging results ----

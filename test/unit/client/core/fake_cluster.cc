@@ -10,7 +10,8 @@ struct FakeCluster::Osd {
   Osd(FakeCluster& c, size_t i)
       : node(c.world.addNode("osd" + std::to_string(i))),
         env(node.env()),
-        handler(env.reactor, OsdId{static_cast<uint32_t>(i)}, c.mds.map, c.storage, c.events),
+        handler(env.reactor, OsdId{static_cast<uint32_t>(i)}, c.mds.map, c.storage, c.events,
+                c.writesMayGo),
         server(env, handler) {
     REQUIRE(server.start({"0.0.0.0", 7000}));
   }
@@ -54,18 +55,25 @@ FakeCluster::FakeCluster(uint64_t seed, Options wanted, bool mountNow)
   }
   REQUIRE(mdsServer_.start({"0.0.0.0", 6000}));
   for (size_t i = 1; i <= kOsds; ++i) osds_.push_back(std::make_unique<Osd>(*this, i));
+  letWrites();
   if (mountNow) remount();
 }
 
 FakeCluster::~FakeCluster() {
+  // What tests put in may refer to their locals, which are gone.
+  mds.fault = nullptr;
+  mds.refuse = nullptr;
+  eachOsd([](FakeOsd& o) {
+    o.fault = nullptr;
+    o.refuse = nullptr;
+    o.delay = nullptr;
+  });
+  letWrites();
   if (fs) {
     world.await(*clientNode_, fs->abandon());
     fs.reset();
   }
-  for (auto& o : osds_) {
-    if (o->handler.hold != nullptr) o->handler.hold->set();
-    world.await(o->node, o->server.close());
-  }
+  for (auto& o : osds_) world.await(o->node, o->server.close());
   world.await(*mdsNode_, mdsServer_.close());
   world.drain(*clientNode_);
   osds_.clear();
@@ -121,6 +129,14 @@ std::string FakeCluster::read(const std::shared_ptr<Handle>& h, uint64_t offset,
   auto parts = run(fs->read(h, offset, length));
   REQUIRE_MESSAGE(parts, (parts ? "" : parts.error().text()));
   return join(*parts);
+}
+
+void FakeCluster::holdWrites() {
+  writesMayGo.reset();
+}
+
+void FakeCluster::letWrites() {
+  writesMayGo.set();
 }
 
 void FakeCluster::movePrimaries() {

@@ -33,6 +33,9 @@ class FakeCluster {
   Buffer bytes(const std::string& data) { return env.buffers.copyOf({u8(data), data.size()}); }
   void remount();
 
+  // Writes are received, but neither done nor answered, until letWrites().
+  void holdWrites();
+  void letWrites();
   // A new epoch, in which another OSD is primary of every group.
   void movePrimaries();
   [[nodiscard]] size_t indexOf(const std::string& event, size_t from = 0) const;
@@ -52,6 +55,7 @@ class FakeCluster {
  public:
   FakeMds mds;
   FakeStorage storage;
+  Event writesMayGo{mdsEnv_.reactor};
 
  private:
   struct Osd;

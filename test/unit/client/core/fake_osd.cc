@@ -66,7 +66,7 @@ Task<Result<OutMessage>> FakeOsd::handle(const InMessage& message, RpcPeer& peer
   size_t bytes = message.payload().size();
   storage_.bytesInFlight += bytes;
   storage_.maxBytesInFlight = std::max(storage_.maxBytesInFlight, storage_.bytesInFlight);
-  if (hold != nullptr && r.isWrite()) co_await hold->wait();
+  if (r.isWrite()) co_await writesMayGo_.wait();
   storage_.bytesInFlight -= bytes;
   auto out = answer(r, message);
   if (f == Fault::kDropAfter) peer.disconnect();

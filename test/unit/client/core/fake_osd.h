@@ -26,8 +26,15 @@ struct FakeStorage {
 
 class FakeOsd final : public RpcHandler {
  public:
-  FakeOsd(Reactor& reactor, OsdId id, const ClusterMap& map, FakeStorage& storage, Events& events)
-      : reactor_(reactor), id_(id), map_(map), storage_(storage), events_(events) {}
+  // All outlive it. Writes wait until `writesMayGo` is set.
+  FakeOsd(Reactor& reactor, OsdId id, const ClusterMap& map, FakeStorage& storage, Events& events,
+          Event& writesMayGo)
+      : reactor_(reactor),
+        id_(id),
+        map_(map),
+        storage_(storage),
+        events_(events),
+        writesMayGo_(writesMayGo) {}
 
   Identity identity() override { return {schema::Hello::Role::OSD, kCluster, id_.value}; }
   Task<Result<OutMessage>> handle(const InMessage& request, RpcPeer& peer) override;
@@ -35,7 +42,6 @@ class FakeOsd final : public RpcHandler {
   std::function<Fault(schema::OsdRequest::Reader)> fault;
   std::function<Errc(schema::OsdRequest::Reader)> refuse;  // a final answer
   std::function<Duration()> delay;
-  Event* hold = nullptr;       // writes are answered after it is set
   int damageReads = 0;         // so many answers are damaged on the way
   uint64_t clientSession = 0;  // whom the last request came from
 
@@ -46,6 +52,7 @@ class FakeOsd final : public RpcHandler {
   const ClusterMap& map_;
   FakeStorage& storage_;
   Events& events_;
+  Event& writesMayGo_;
 };
 
 }  // namespace cairn::client::test

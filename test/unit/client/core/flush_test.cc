@@ -13,8 +13,7 @@ TEST_CASE("flush: fsync returns after the data is stored and the size committed,
   FakeCluster c(1, {.mds = {}, .flushAge = 1h});
   auto h = c.create("f");
   REQUIRE(c.write(h, 0, std::string(3 * kMiB / 2, 'x')));
-  Event hold(c.world.nodes()[0]->reactor());
-  c.eachOsd([&](FakeOsd& o) { o.hold = &hold; });
+  c.holdWrites();
   bool done = false;
   struct Syncer {
     static Task<void> run(FakeCluster& c, std::shared_ptr<Handle> h, bool& done) {
@@ -26,7 +25,7 @@ TEST_CASE("flush: fsync returns after the data is stored and the size committed,
   c.world.run(5s);
   CHECK_FALSE(done);
   CHECK(c.count("mds commit") == 0);
-  hold.set();
+  c.letWrites();
   REQUIRE(c.world.runUntil([&] { return done; }, 1min));
   CHECK(c.count("osd write") == 2);
   CHECK(c.events.back() == "mds commit " + std::to_string(3 * kMiB / 2));

@@ -79,15 +79,14 @@ TEST_CASE("write: direct writes to different places run at the same time") {
   FakeCluster c;
   auto h = c.create("f", O_RDWR | O_DIRECT);
   REQUIRE(c.write(h, 0, std::string(kMiB, 'a')));
-  Event hold(c.world.nodes()[0]->reactor());
-  c.eachOsd([&](FakeOsd& o) { o.hold = &hold; });
+  c.holdWrites();
   std::vector<Result<void>> done;
   for (uint64_t i = 0; i < 32; ++i)
     c.spawn(writeInto(*c.fs, h, i * 4096, c.bytes(pattern(4096, i)), done));
   c.world.run(100ms);
   CHECK(done.empty());
   CHECK(c.storage.bytesInFlight == 32 * 4096);
-  hold.set();
+  c.letWrites();
   REQUIRE(c.world.runUntil([&] { return done.size() == 32; }, 1min));
   for (uint64_t i = 0; i < 32; ++i) CHECK(c.read(h, i * 4096, 4096) == pattern(4096, i));
 }
@@ -104,13 +103,12 @@ TEST_CASE("write: a direct write comes after buffered ones of the same bytes") {
 TEST_CASE("write: a sequential writer keeps more than 8 MiB on their way") {
   FakeCluster c;
   auto h = c.create("f");
-  Event hold(c.world.nodes()[0]->reactor());
-  c.eachOsd([&](FakeOsd& o) { o.hold = &hold; });
+  c.holdWrites();
   std::string piece = pattern(kMiB, 1);
   for (uint64_t i = 0; i < 32; ++i) REQUIRE(c.write(h, i * kMiB, piece));
   c.world.run(1s);
   CHECK(c.storage.maxBytesInFlight >= 8 * kMiB);
-  hold.set();
+  c.letWrites();
   REQUIRE(c.run(c.fs->fsync(h)));
   CHECK(c.count("osd write") == 32);
 }
@@ -118,8 +116,7 @@ TEST_CASE("write: a sequential writer keeps more than 8 MiB on their way") {
 TEST_CASE("write: writers wait when dirty memory is used up") {
   FakeCluster c(1, {.mds = {}, .writeBufferBytes = 4 * kMiB});
   auto h = c.create("f");
-  Event hold(c.world.nodes()[0]->reactor());
-  c.eachOsd([&](FakeOsd& o) { o.hold = &hold; });
+  c.holdWrites();
   std::vector<Result<void>> done;
   struct Writer {
     static Task<void> run(FakeCluster& c, std::shared_ptr<Handle> h,
@@ -132,7 +129,7 @@ TEST_CASE("write: writers wait when dirty memory is used up") {
   c.world.run(30s);
   CHECK(done.size() >= 4);
   CHECK(done.size() <= 5);
-  hold.set();
+  c.letWrites();
   REQUIRE(c.world.runUntil([&] { return done.size() == 20; }, 1min));
   REQUIRE(c.run(c.fs->fsync(h)));
   CHECK(c.stored("f") == std::string(20 * kMiB, 'x'));

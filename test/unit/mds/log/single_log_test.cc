@@ -53,7 +53,7 @@ struct Rig {
   }
   void open(Machine& machine, uint64_t applied = 0) {
     auto r = tryOpen(machine, applied);
-    REQUIRE_MESSAGE(r.has_value(), r.error().text());
+    REQUIRE_MESSAGE(r.has_value(), (r ? "" : r.error().text()));
     log = std::move(*r);
   }
   void close() {

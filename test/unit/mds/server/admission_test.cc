@@ -83,6 +83,34 @@ TEST_CASE("each role asks only for what is its own") {
   CHECK_FALSE(rig.state().map().osd(OsdId{1})->in);
 }
 
+TEST_CASE("pools are refused before the map outgrows a message") {
+  Rig rig;
+  Peer admin(rig.world, "admin", {Role::ADMIN, {}, 0});
+  Errc last = Errc::kOk;
+  int made = 0;
+  while (last == Errc::kOk && made < 100) {
+    auto got = admin.call([&](auto r) {
+      auto p = r.initMutate().initPoolCreate();
+      p.setName("p" + std::to_string(made));
+      p.setReplicas(7);
+      p.setAnyClass(true);
+      p.setPgCount(4096);
+    });
+    last = got.code();
+    made += last == Errc::kOk ? 1 : 0;
+  }
+  CHECK(last == Errc::kNoSpace);
+  CHECK(made >= 3);
+  // Full lists take most: the map still reaches everyone.
+  for (uint32_t i = 1; i <= 8; ++i) {
+    FakeOsd osd(rig.world, i, "osd" + std::to_string(i));
+    REQUIRE(osd.enroll().code() == Errc::kOk);
+  }
+  auto got = admin.call([](auto r) { r.setMap(0); });
+  CHECK(ClusterMap::read(got.reply().getMap().getMap()).pools.size() == made + 1u);
+  CHECK(admin.call([](auto r) { r.setStatus(); }).code() == Errc::kOk);
+}
+
 TEST_CASE("changes without a session, and of one that never was, are refused") {
   Rig rig;
   Client c(rig.world);

@@ -30,7 +30,7 @@ void write(const std::string& path, const std::string& text) {
 
 Uuid make(const std::string& path) {
   auto d = DataDirectory::open(path);
-  REQUIRE_MESSAGE(d.has_value(), d.error().text());
+  REQUIRE_MESSAGE(d.has_value(), (d ? "" : d.error().text()));
   REQUIRE(d->fresh());
   REQUIRE(d->prepare());
   REQUIRE(d->commit());

@@ -251,7 +251,7 @@ void Rig::startMds() {
   env.emplace(node->env());
   auto started = world.await(*node, Mds::start(*env, options));
   REQUIRE(started.has_value());
-  REQUIRE_MESSAGE(started->has_value(), started->error().text());
+  REQUIRE_MESSAGE(started->has_value(), (*started ? "" : started->error().text()));
   mds = std::move(**started);
 }
 

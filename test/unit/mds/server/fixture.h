@@ -27,7 +27,7 @@ struct Got {
   Result<InMessage> result;
   [[nodiscard]] Errc code() const { return result ? Errc::kOk : result.error().code; }
   [[nodiscard]] schema::MdsReply::Reader reply() const {
-    REQUIRE_MESSAGE(result.has_value(), result.error().text());
+    REQUIRE_MESSAGE(result.has_value(), (result ? "" : result.error().text()));
     return result->body<schema::MdsReply>();
   }
 };

@@ -78,6 +78,48 @@ TEST_CASE("records: inodes come back as they were") {
   }
 }
 
+TEST_CASE("records: the example in FORMAT.md is what is written") {
+  Mds mds(0);
+  auto message = command(
+      [](auto m) {
+        auto k = m.initMake();
+        k.setParent(1);
+        k.setName(asData("d"));
+        k.setMode(S_IFDIR | 0755);
+        k.setUid(1000);
+        k.setGid(1000);
+      },
+      {.timeNs = 1'700'000'000'000'000'000});
+  auto c = message->getRoot<schema::Command>();
+  c.setRandom(0x2a);
+  const schema::Command::Reader reader = c.asReader();
+  REQUIRE(mds->apply(LogIndex(mds->applied().value + 1), {&reader, 1}).has_value());
+  auto hex = [&](std::string_view key) {
+    auto value = mds.kv().get(key);
+    REQUIRE(value.has_value());
+    return keys::text("." + *value).substr(1);
+  };
+  CHECK(hex(keys::inode(InodeId(2))) ==
+        "01"
+        "00"
+        "ed8301"
+        "02"
+        "e807"
+        "e807"
+        "00"
+        "2a"
+        "01"
+        "00"
+        "01"
+        "00"
+        "00002a36fe9c9717"
+        "00"
+        "00"
+        "00"
+        "01");
+  CHECK(hex(keys::dentry(InodeId(1), nameCookie("d"), "d")) == "010402");
+}
+
 TEST_CASE("records: a newer version is refused as such, damage as damage, neither is guessed") {
   auto i = largest(S_IFLNK);
   i.target = "somewhere";
