@@ -32,10 +32,10 @@
 namespace cairn::osd {
 
 struct StoreOptions {
-  std::string directory;              // holds `meta/`, `ballast` and `block` (osd/FORMAT.md)
-  std::optional<std::string> device;  // raw block device for log and data instead of `block`;
-                                      // open() finds it by itself when it has not moved
-  uint64_t sizeBytes = 0;             // of `block` when it is created
+  std::string directory;              // holds `block`, `log`, `meta/`, `ballast` (osd/FORMAT.md)
+  std::optional<std::string> device;  // raw block device for log and data instead of `block` and
+                                      // `log`; open() finds it by itself when it has not moved
+  uint64_t sizeBytes = 0;             // of `block` and `log` together when they are created
   uint64_t walBytes = 256 * kMiB;     // when it is created; at least 4 MiB
   uint64_t cacheBytes = 256 * kMiB;   // of chunk maps kept in memory
   // Free space that growth may not use, at most an eighth of the store.

@@ -73,12 +73,12 @@ class Checker {
   Task<Result<void>> replayLog() {
     Replayer replayer(env_, files_.superblock, maps_, deferred_, files_.applied);
     uint64_t records = 0;
-    auto ring =
-        co_await wal::readRing(env_, *files_.file, files_.superblock.wal(), files_.superblock.store,
-                               [&replayer, &records](Lsn lsn, Bytes bytes) {
-                                 ++records;
-                                 return replayer.replay(lsn, bytes);
-                               });
+    auto ring = co_await wal::readRing(env_, files_.logFile(), files_.superblock.wal(),
+                                       files_.superblock.store,
+                                       [&replayer, &records](Lsn lsn, Bytes bytes) {
+                                         ++records;
+                                         return replayer.replay(lsn, bytes);
+                                       });
     if (!ring) {
       if (ring.error().code == Errc::kCanceled) co_return fail(std::move(ring).error());
       problem(ring.error().message);

@@ -31,17 +31,23 @@ namespace cairn::osd {
 // The opened files of a store; see store_files.cc.
 struct StoreFiles {
   std::unique_ptr<File> record;  // `block`, when it only names a device; held for its lock
-  std::unique_ptr<File> file;    // where superblocks, log and data are
+  std::unique_ptr<File> file;    // superblocks and data; on a device the log too
+  std::unique_ptr<File> log;     // the log, when it is a file of its own
   std::string path;              // of `file`
   Superblock superblock;
   std::unique_ptr<Kv> kv;
   OsdId osdId;
   Lsn applied = 0;
   std::optional<Error> damagedSuperblock;  // one copy is bad, the other good
+
+  [[nodiscard]] File& logFile() const { return log ? *log : *file; }
 };
 Task<Result<StoreFiles>> openStoreFiles(Env& env, StoreOptions options, bool writable);
 inline std::string blockPath(const StoreOptions& o) {
   return o.directory + "/block";
+}
+inline std::string logPath(const StoreOptions& o) {
+  return o.directory + "/log";
 }
 inline std::string metaPath(const StoreOptions& o) {
   return o.directory + "/meta";

@@ -17,7 +17,7 @@ namespace cairn::osd {
 static_assert(std::endian::native == std::endian::little, "the format is little-endian");
 
 inline constexpr uint64_t kSuperblockCopies = 2;    // at 0 and at 4 KiB
-inline constexpr uint64_t kWalOffset = kMiB;        // the log's region; data follows it
+inline constexpr uint64_t kHeadBytes = kMiB;        // superblocks, and room; zeroed
 inline constexpr uint64_t kMinWalBytes = 4 * kMiB;  // a quarter must hold the largest record
 inline constexpr uint64_t kMinDataBlocks = 256;
 inline constexpr uint32_t kGroupBlocks = 64;  // blocks of a chunk described by one LevelDB entry

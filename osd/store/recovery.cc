@@ -147,7 +147,7 @@ void MapScanner::addFree(Allocator& allocator) const {
 Task<Result<void>> ChunkStore::recover() {
   constexpr size_t kBufferedBytes = kMiB;
   Replayer replayer(env_, files_.superblock, maps_, deferred_.entries(), applied_);
-  auto log = co_await RingLog::open(env_, *files_.file, files_.superblock.wal(), uuid(),
+  auto log = co_await RingLog::open(env_, files_.logFile(), files_.superblock.wal(), uuid(),
                                     [this, &replayer](Lsn lsn, Bytes bytes) -> Result<void> {
                                       TRY(replayer.replay(lsn, bytes));
                                       if (metadata_.bufferedBytes() >= kBufferedBytes)

@@ -53,49 +53,64 @@ Task<Result<void>> zeroRange(Env& env, File& file, uint64_t from, uint64_t to) {
   co_return {};
 }
 
-// The file or device that will hold log and data, its log's region zeroed.
-Task<Result<std::unique_ptr<File>>> makeDataFile(Env& env, const StoreOptions& options,
-                                                 Superblock& layout, Undo& undo) {
-  if (!options.device) {
-    auto planned = planLayout(roundDown(options.sizeBytes, kBlockSize), options.walBytes);
-    CO_TRY(planned);
-    layout = *planned;
-    OpenOptions o;
-    o.createBytes = layout.sizeBytes;
-    o.zeroBytes = layout.dataOffset;
-    auto file = co_await env.disk.open(blockPath(options), o);
-    if (!file && file.error().code == Errc::kExists)
-      co_return fail(Errc::kExists, options.directory + " holds a chunk store already");
-    CO_TRY(file);
-    undo.file(blockPath(options));
-    co_return std::move(*file);
-  }
+Result<void> planned(const StoreOptions& options, uint64_t sizeBytes, StoreFiles& files) {
+  auto layout =
+      planLayout(roundDown(sizeBytes, kBlockSize), options.walBytes, options.device.has_value());
+  TRY(layout);
+  files.superblock = *layout;
+  return {};
+}
+
+// `block` and `log`. The log is a file of its own because the first write to each preallocated
+// block changes the extents of `block`: a synced write to that file would wait for the host file
+// system's journal. The log's file is written with zeros once and never changes extents again.
+Task<Result<void>> makeFiles(Env& env, const StoreOptions& options, StoreFiles& files, Undo& undo) {
+  CO_TRY(planned(options, options.sizeBytes, files));
+  OpenOptions o;
+  o.createBytes = files.superblock.sizeBytes;
+  o.zeroBytes = files.superblock.dataOffset;
+  auto file = co_await env.disk.open(blockPath(options), o);
+  if (!file && file.error().code == Errc::kExists)
+    co_return fail(Errc::kExists, options.directory + " holds a chunk store already");
+  CO_TRY(file);
+  undo.file(blockPath(options));
+  o.createBytes = o.zeroBytes = files.superblock.walBytes;
+  auto log = co_await env.disk.open(logPath(options), o);
+  CO_TRY(log);
+  undo.file(logPath(options));
+  files.file = std::move(*file);
+  files.log = std::move(*log);
+  co_return Result<void>();
+}
+
+Task<Result<void>> prepareDevice(Env& env, const StoreOptions& options, StoreFiles& files) {
   auto record = co_await env.disk.open(blockPath(options), OpenOptions{.writable = false});
   if (record) co_return fail(Errc::kExists, options.directory + " holds a chunk store already");
   if (record.error().code != Errc::kNotFound) co_return fail(std::move(record).error());
   auto file = co_await env.disk.open(*options.device, {});
   CO_TRY(file);
-  auto planned = planLayout(roundDown((*file)->size(), kBlockSize), options.walBytes);
-  CO_TRY(planned);
-  layout = *planned;
+  files.file = std::move(*file);
+  CO_TRY(planned(options, files.file->size(), files));
   std::optional<Error> damage;
-  auto old = co_await readSuperblock(env, **file, *options.device, &damage);
+  auto old = co_await readSuperblock(env, *files.file, *options.device, &damage);
   if (old || old.error().code != Errc::kNotFound)
     co_return fail(Errc::kExists, *options.device +
                                       " holds a chunk store already; to use it for a new one, "
                                       "erase its first MiB (wipefs, dd)");
-  CO_TRY(co_await zeroRange(env, **file, 0, layout.dataOffset));
-  CO_TRY(co_await (*file)->sync());
-  co_return std::move(*file);
+  CO_TRY(co_await zeroRange(env, *files.file, 0, files.superblock.dataOffset));
+  co_return co_await files.file->sync();
 }
 
 Task<Result<void>> makeStore(Env& env, const StoreOptions& options, Uuid cluster, Undo& undo) {
   auto made = co_await env.disk.makeDirectory(options.directory);
   CO_TRY(made);
   if (*made) undo.file(options.directory);
-  Superblock layout;
-  auto file = co_await makeDataFile(env, options, layout, undo);
-  CO_TRY(file);
+  StoreFiles files;
+  if (options.device)
+    CO_TRY(co_await prepareDevice(env, options, files));
+  else
+    CO_TRY(co_await makeFiles(env, options, files, undo));
+  Superblock& layout = files.superblock;
   layout.store = {env.random.next(), env.random.next()};
   layout.cluster = cluster;
 
@@ -114,9 +129,9 @@ Task<Result<void>> makeStore(Env& env, const StoreOptions& options, Uuid cluster
   KvBatch batch;
   batch.put(keys::kIdentity, StoreIdentity{layout.store, cluster}.encode());
   CO_TRY((*kv)->write(batch, true));
-  CO_TRY(co_await RingLog::format(env, **file, layout.wal(), layout.store));
+  CO_TRY(co_await RingLog::format(env, files.logFile(), layout.wal(), layout.store));
   // Last, because they make it a store.
-  CO_TRY(co_await writeSuperblocks(env, **file, layout));
+  CO_TRY(co_await writeSuperblocks(env, *files.file, layout));
   if (options.device) {
     OpenOptions o;
     o.createBytes = kBlockSize;
@@ -129,8 +144,8 @@ Task<Result<void>> makeStore(Env& env, const StoreOptions& options, Uuid cluster
       if (!written) record = fail(std::move(written).error());
     }
     if (!record) {
-      (void)co_await zeroRange(env, **file, 0, kSuperblockCopies * kBlockSize);
-      (void)co_await (*file)->sync();
+      (void)co_await zeroRange(env, *files.file, 0, kSuperblockCopies * kBlockSize);
+      (void)co_await files.file->sync();
       co_return fail(std::move(record).error());
     }
   }
@@ -180,6 +195,14 @@ Task<Result<StoreFiles>> openStoreFiles(Env& env, StoreOptions options, bool wri
                                        rebuild(options.directory));
   CO_TRY(superblock);
   out.superblock = *superblock;
+  if (out.superblock.ownLogFile()) {
+    auto log = co_await env.disk.open(logPath(options), o);
+    if (!log && log.error().code == Errc::kNotFound)
+      co_return fail(Errc::kCorrupt, "the log of the store is gone: " + log.error().message +
+                                         rebuild(options.directory));
+    CO_TRY(log);
+    out.log = std::move(*log);
+  }
 
   auto kv = env.kv.open(env.reactor, metaPath(options), kvOptions());
   if (!kv && kv.error().code == Errc::kNotFound)

@@ -53,33 +53,44 @@ void seal(T& layout, MutBytes block) {
 
 }  // namespace
 
-Result<Superblock> planLayout(uint64_t sizeBytes, uint64_t walBytes) {
-  Superblock s;
-  s.sizeBytes = sizeBytes;
-  s.walOffset = kWalOffset;
-  s.walBytes = walBytes;
-  s.dataOffset = kWalOffset + walBytes;
+Result<Superblock> planLayout(uint64_t sizeBytes, uint64_t walBytes, bool onDevice) {
   if (walBytes < kMinWalBytes || walBytes % kBlockSize != 0)
     return fail(Errc::kInvalid, "the log of a store needs at least " +
                                     std::to_string(kMinWalBytes / kMiB) +
                                     " MiB, in multiples of 4 KiB; " + std::to_string(walBytes) +
                                     " bytes were asked for");
-  if (sizeBytes < s.dataOffset + kMinDataBlocks * kBlockSize)
+  if (sizeBytes < kHeadBytes + walBytes + kMinDataBlocks * kBlockSize)
     return fail(Errc::kInvalid, "a store of " + std::to_string(sizeBytes / kMiB) +
-                                    " MiB has no room for data behind a log of " +
+                                    " MiB has no room for data beside a log of " +
                                     std::to_string(walBytes / kMiB) +
                                     " MiB: make the store larger or its log smaller");
-  s.dataBlocks = (sizeBytes - s.dataOffset) / kBlockSize;
+  Superblock s;
+  s.walBytes = walBytes;
+  s.walOffset = onDevice ? kHeadBytes : 0;
+  s.sizeBytes = onDevice ? sizeBytes : sizeBytes - walBytes;
+  s.dataOffset = onDevice ? kHeadBytes + walBytes : kHeadBytes;
+  s.dataBlocks = (s.sizeBytes - s.dataOffset) / kBlockSize;
   if (s.dataBlocks > kMaxPhysBlocks) return fail(Errc::kTooBig, "a store has at most 2^60 bytes");
   return s;
 }
 
+namespace {
+bool partsFollow(const Superblock& s) {
+  const uint64_t head = kSuperblockCopies * kBlockSize;
+  if (s.walOffset % kBlockSize != 0 || s.walBytes % kBlockSize != 0 ||
+      s.dataOffset % kBlockSize != 0 || s.walBytes < kMinWalBytes ||
+      s.sizeBytes > kMaxPhysBlocks * kBlockSize || s.walBytes > kMaxPhysBlocks * kBlockSize ||
+      s.walOffset > s.sizeBytes || s.dataOffset > s.sizeBytes)
+    return false;
+  bool logFits = s.ownLogFile() ? s.dataOffset >= head
+                                : s.walOffset >= head && s.walOffset + s.walBytes <= s.dataOffset;
+  return logFits && s.dataBlocks <= (s.sizeBytes - s.dataOffset) / kBlockSize;
+}
+}  // namespace
+
 void encodeSuperblock(const Superblock& s, MutBytes block) {
   CAIRN_ASSERT(block.size() == kBlockSize, "a superblock is one block");
-  CAIRN_ASSERT(s.walOffset >= kSuperblockCopies * kBlockSize &&
-                   s.walOffset + s.walBytes <= s.dataOffset &&
-                   s.offsetOf(s.dataBlocks) <= s.sizeBytes,
-               "the parts of a store follow each other inside it");
+  CAIRN_ASSERT(partsFollow(s), "the parts of a store follow each other inside it");
   Layout l{};
   std::memcpy(l.magic, kMagic, sizeof kMagic);
   l.version = kVersion;
@@ -109,12 +120,7 @@ Result<Superblock> decodeSuperblock(Bytes block, const std::string& where) {
                                     ": start the newer cairn-osd that made it");
   Superblock s{l.store,    l.cluster,    l.sizeBytes, l.walOffset,
                l.walBytes, l.dataOffset, l.dataBlocks};
-  bool sane = l.blockBytes == kBlockSize && s.walOffset >= kSuperblockCopies * kBlockSize &&
-              s.walBytes >= kMinWalBytes && s.walOffset % kBlockSize == 0 &&
-              s.walBytes % kBlockSize == 0 && s.dataOffset % kBlockSize == 0 &&
-              s.sizeBytes <= kMaxPhysBlocks * kBlockSize && s.walBytes <= s.sizeBytes &&
-              s.walOffset + s.walBytes <= s.dataOffset && s.dataOffset <= s.sizeBytes &&
-              s.dataBlocks <= (s.sizeBytes - s.dataOffset) / kBlockSize;
+  bool sane = l.blockBytes == kBlockSize && partsFollow(s);
   if (!sane) return fail(Errc::kCorrupt, where + " describes an impossible layout");
   return s;
 }

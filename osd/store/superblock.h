@@ -16,19 +16,21 @@ struct Superblock {
   Uuid store;
   Uuid cluster;
   uint64_t sizeBytes = 0;  // of the file or device when the store was made
-  uint64_t walOffset = 0;
+  uint64_t walOffset = 0;  // 0: the log is a file of its own
   uint64_t walBytes = 0;
   uint64_t dataOffset = 0;
   uint64_t dataBlocks = 0;
 
+  [[nodiscard]] bool ownLogFile() const { return walOffset == 0; }
   [[nodiscard]] RingLog::Region wal() const { return {walOffset, walBytes}; }
   [[nodiscard]] uint64_t offsetOf(PhysBlock block) const { return dataOffset + block * kBlockSize; }
   bool operator==(const Superblock&) const = default;
 };
 
-// Sizes for a store of `sizeBytes` with a log of `walBytes`; kInvalid if they leave no room for
-// data. The uuids are the caller's to fill in.
-Result<Superblock> planLayout(uint64_t sizeBytes, uint64_t walBytes);
+// Sizes for a store of `sizeBytes` in all with a log of `walBytes`, in a file of its own or
+// (`onDevice`) between superblocks and data; kInvalid if they leave no room for data. The uuids are
+// the caller's to fill in.
+Result<Superblock> planLayout(uint64_t sizeBytes, uint64_t walBytes, bool onDevice);
 
 // One block; fills in the CRC.
 void encodeSuperblock(const Superblock& superblock, MutBytes block);

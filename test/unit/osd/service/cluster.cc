@@ -55,14 +55,22 @@ Task<Result<OutMessage>> FakeMds::handle(const InMessage& request, RpcPeer&) {
     case schema::MdsRequest::MUTATE: {
       ++registrations;
       auto reg = r.getMutate().getOsdRegister();
-      for (auto& [id, entry] : map.osds) {
-        if (entry.uuid.lo != reg.getUuid().getLo()) continue;
-        entry.addr = reg.getAddr().cStr();
-        entry.incarnation = reg.getIncarnation();
-        entry.up = true;
-        ++map.epoch.value;
-        reply.setId(id.value);
+      const Uuid uuid{reg.getUuid().getHi(), reg.getUuid().getLo()};
+      OsdEntry* osd = nullptr;
+      for (auto& [id, entry] : map.osds)
+        if (entry.uuid == uuid) osd = &entry;
+      if (osd == nullptr) {
+        if (!admitNew) co_return fail(Errc::kInvalid, "not in this test");
+        const OsdId id{static_cast<uint32_t>(map.osds.size() + 1)};
+        osd = &map.osds[id];
+        osd->id = id;
+        osd->uuid = uuid;
       }
+      osd->addr = reg.getAddr().cStr();
+      osd->incarnation = reg.getIncarnation();
+      osd->up = true;
+      ++map.epoch.value;
+      reply.setId(osd->id.value);
       break;
     }
     case schema::MdsRequest::MAP:
@@ -176,32 +184,37 @@ void TestCluster::waitForMap() {
       30s));
 }
 
-RpcClient& TestCluster::client(size_t to, schema::Hello::Role as) {
-  auto& slot = clients_[{to, as}];
+RpcClient& TestCluster::client(size_t to, schema::Hello::Role as, uint64_t peer) {
+  auto& slot = clients_[{to, as, peer}];
   if (!slot) {
     RpcClient::Options options;
     options.to = {host(to), kPort};
-    options.self = {as, kCluster, as == schema::Hello::Role::CLIENT ? 77u : 0u};
+    options.self = {as, kCluster, as == schema::Hello::Role::CLIENT && peer == 0 ? 77 : peer};
     slot = std::make_unique<RpcClient>(clientEnv_, std::move(options));
   }
   return *slot;
 }
 
 Task<void> TestCluster::store(RpcClient& client, OutMessage message, Duration timeout,
-                              std::shared_ptr<std::optional<Result<InMessage>>> answer) {
+                              Answer answer) {
   answer->emplace(co_await client.call(std::move(message), timeout));
 }
 
-void TestCluster::askLater(size_t to, OutMessage message,
-                           std::shared_ptr<std::optional<Result<InMessage>>> answer,
-                           Duration timeout) {
-  clientNode_.spawn(
-      store(client(to, schema::Hello::Role::CLIENT), std::move(message), timeout, answer));
+TestCluster::Answer TestCluster::askLater(size_t to, OutMessage message, Duration timeout,
+                                          schema::Hello::Role as, uint64_t peer) {
+  auto answer = std::make_shared<std::optional<Result<InMessage>>>();
+  clientNode_.spawn(store(client(to, as, peer), std::move(message), timeout, answer));
+  return answer;
+}
+
+bool TestCluster::waitFor(const std::vector<Answer>& answers, Duration limit) {
+  return world.runUntil(
+      [&] { return std::ranges::all_of(answers, [](auto& a) { return a->has_value(); }); }, limit);
 }
 
 Result<InMessage> TestCluster::ask(size_t to, OutMessage message, schema::Hello::Role as,
-                                   Duration timeout) {
-  auto answer = world.await(clientNode_, client(to, as).call(std::move(message), timeout));
+                                   Duration timeout, uint64_t peer) {
+  auto answer = world.await(clientNode_, client(to, as, peer).call(std::move(message), timeout));
   REQUIRE(answer);
   return std::move(*answer);
 }

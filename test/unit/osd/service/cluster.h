@@ -21,10 +21,12 @@ inline constexpr PoolId kPool{1};
 // Answers registrations, heartbeats and map requests from a map that the test sets.
 class FakeMds final : public RpcHandler {
  public:
-  Identity identity() override { return {schema::Hello::Role::MDS, kCluster, 1}; }
+  Identity identity() override { return {schema::Hello::Role::MDS, cluster, 1}; }
   Task<Result<OutMessage>> handle(const InMessage& request, RpcPeer& peer) override;
 
+  Uuid cluster = kCluster;
   ClusterMap map;
+  bool admitNew = false;  // gives stores that it does not know an id
   Duration lease = 2s;
   bool mute = false;                // refuses everything with kUnavailable
   std::map<OsdId, bool> mutedOsds;  // their heartbeats alone
@@ -85,13 +87,16 @@ class TestCluster {
   Result<Got> read(size_t from, uint64_t chunk, uint32_t offset, uint32_t length);
   Result<uint64_t> zero(size_t to, uint64_t chunk, uint32_t offset, uint32_t length);
   Result<uint64_t> allocate(size_t to, uint64_t chunk, uint32_t offset, uint32_t length);
-  // Any request; `as` says who is asking.
+  // Any request. A client says it is session 77, an OSD or an MDS says it is `peer`.
   Result<InMessage> ask(size_t to, OutMessage message,
                         schema::Hello::Role as = schema::Hello::Role::CLIENT,
-                        Duration timeout = 10s);
-  // The same without waiting; `answer` is set when it has come.
-  void askLater(size_t to, OutMessage message,
-                std::shared_ptr<std::optional<Result<InMessage>>> answer, Duration timeout = 10s);
+                        Duration timeout = 10s, uint64_t peer = 0);
+  // The same without waiting; the answer is set when it has come.
+  using Answer = std::shared_ptr<std::optional<Result<InMessage>>>;
+  Answer askLater(size_t to, OutMessage message, Duration timeout = 10s,
+                  schema::Hello::Role as = schema::Hello::Role::CLIENT, uint64_t peer = 0);
+  // False when one has not come after `limit`.
+  bool waitFor(const std::vector<Answer>& answers, Duration limit = 60s);
 
   OutMessage request();  // with the group's target filled in
   OutMessage writeRequest(uint64_t chunk, uint32_t offset, const std::vector<uint8_t>& data);
@@ -105,9 +110,8 @@ class TestCluster {
   [[nodiscard]] Env& clientEnv() { return clientEnv_; }
 
  private:
-  RpcClient& client(size_t to, schema::Hello::Role as);
-  static Task<void> store(RpcClient& client, OutMessage message, Duration timeout,
-                          std::shared_ptr<std::optional<Result<InMessage>>> answer);
+  RpcClient& client(size_t to, schema::Hello::Role as, uint64_t peer);
+  static Task<void> store(RpcClient& client, OutMessage message, Duration timeout, Answer answer);
 
   sim::SimNode& mdsNode_;
   Env mdsEnv_;
@@ -117,7 +121,7 @@ class TestCluster {
   std::vector<std::shared_ptr<FakeDisk>> disks_;
   std::vector<std::unique_ptr<TestOsd>> osds_;
   std::vector<std::unique_ptr<TestOsd>> dead_;
-  std::map<std::pair<size_t, schema::Hello::Role>, std::unique_ptr<RpcClient>> clients_;
+  std::map<std::tuple<size_t, schema::Hello::Role, uint64_t>, std::unique_ptr<RpcClient>> clients_;
 };
 
 std::vector<uint8_t> bytesOf(size_t count, uint32_t seed);

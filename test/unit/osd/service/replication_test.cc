@@ -90,8 +90,7 @@ TEST_CASE("the primary dies in the middle: the client's retry makes all members 
   TestCluster c(3);
   REQUIRE(c.write(1, 42, 0, bytesOf(8 * kB, 1)));
   c.disk(1).delay = 20ms;  // dies before its own disk has it
-  auto answer = std::make_shared<std::optional<Result<InMessage>>>();
-  c.askLater(1, c.writeRequest(42, 0, bytesOf(8 * kB, 2)), answer);
+  auto answer = c.askLater(1, c.writeRequest(42, 0, bytesOf(8 * kB, 2)));
   REQUIRE(c.world.runUntil([&] { return c.disk(2).content(kChunk, 0, kB) == bytesOf(kB, 2); }, 1s));
   c.kill(1);
   c.disk(1).delay = 50us;
@@ -181,15 +180,13 @@ TEST_CASE("a replica with a newer map stops a primary that has not heard of it")
 TEST_CASE("concurrent writes to the same blocks leave every member with the same bytes") {
   for (uint64_t seed = 1; seed <= 5; ++seed) {
     TestCluster c(3, seed);
-    std::vector<std::shared_ptr<std::optional<Result<InMessage>>>> answers;
+    std::vector<TestCluster::Answer> answers;
     for (uint32_t i = 0; i < 60; ++i) {
       auto offset = static_cast<uint32_t>(c.world.random().below(6 * kB));
       auto length = static_cast<uint32_t>(1 + c.world.random().below(3 * kB));
-      answers.push_back(std::make_shared<std::optional<Result<InMessage>>>());
-      c.askLater(1, c.writeRequest(42, offset, bytesOf(length, i)), answers.back());
+      answers.push_back(c.askLater(1, c.writeRequest(42, offset, bytesOf(length, i))));
     }
-    REQUIRE(c.world.runUntil(
-        [&] { return std::ranges::all_of(answers, [](auto& a) { return a->has_value(); }); }, 60s));
+    REQUIRE(c.waitFor(answers));
     for (auto& a : answers) CHECK(**a);
     (void)c.everywhere(42, 0, 10 * kB);
     CHECK(c.osd(1).service.chunks().size() == 0);

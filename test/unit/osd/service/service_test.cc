@@ -273,26 +273,79 @@ TEST_CASE("a chunk is served only under the group that it lives in") {
   CHECK(c.read(1, other, 0, kB).error().code == Errc::kInvalid);
 }
 
-TEST_CASE("mutations from anyone but the primary are refused by a replica") {
-  TestCluster c(2);
-  auto data = bytesOf(kB, 1);
-  CHECK(c.ask(2, c.replicateRequest(42, 0, data, 1)).error().code == Errc::kStaleEpoch);
-  CHECK(c.ask(2, c.replicateRequest(42, 0, data, 1), schema::Hello::Role::OSD).error().code ==
-        Errc::kStaleEpoch);
+TEST_CASE("a replica takes mutations from the primary of its group and from nobody else") {
+  TestCluster c(3);
+  using Role = schema::Hello::Role;
+  auto tell = [&](size_t to, Role as, uint64_t peer) {
+    return c.ask(to, c.replicateRequest(42, 0, bytesOf(kB, 1), 1), as, 10s, peer);
+  };
+  for (auto [as, peer] : {std::pair<Role, uint64_t>{Role::CLIENT, 0},
+                          {Role::CLIENT, 1},  // the number alone says nothing
+                          {Role::MDS, 1},
+                          {Role::OSD, 0},
+                          {Role::OSD, 3}})
+    CHECK(tell(2, as, peer).error().code == Errc::kStaleEpoch);
+  CHECK(tell(1, Role::OSD, 1).error().code == Errc::kStaleEpoch);  // to the primary itself
+  CHECK(c.disk(1).chunks.empty());
   CHECK(c.disk(2).chunks.empty());
+  CHECK(tell(2, Role::OSD, 1));
+  CHECK(c.disk(2).content(kChunk, 0, kB) == bytesOf(kB, 1));
+}
+
+TEST_CASE("a replica does overlapping mutations one after the other, as they came") {
+  TestCluster c(2);
+  c.disk(2).delay = 10ms;
+  std::vector<TestCluster::Answer> answers;
+  for (uint32_t i = 1; i <= 20; ++i)
+    answers.push_back(c.askLater(2, c.replicateRequest(42, (i % 2) * kB, bytesOf(2 * kB, i), i),
+                                 10s, schema::Hello::Role::OSD, 1));
+  REQUIRE(c.waitFor(answers));
+  CHECK(c.disk(2).content(kChunk, 0, 2 * kB) == bytesOf(2 * kB, 20));
+  CHECK(c.disk(2).violations == 0);
+}
+
+TEST_CASE("a read during a write waits until the write is everywhere") {
+  TestCluster c(2);
+  REQUIRE(c.write(1, 42, 0, bytesOf(kB, 1)));
+  c.disk(2).delay = 300ms;  // the primary has it long before
+  auto write = c.askLater(1, c.writeRequest(42, 0, bytesOf(kB, 2)));
+  REQUIRE(c.world.runUntil([&] { return c.disk(1).content(kChunk, 0, kB) == bytesOf(kB, 2); }, 1s));
+  REQUIRE(c.disk(2).content(kChunk, 0, kB) == bytesOf(kB, 1));
+  auto got = c.read(1, 42, 0, kB);
+  REQUIRE(got);
+  CHECK(got->data == bytesOf(kB, 2));
+  CHECK(c.disk(2).content(kChunk, 0, kB) == bytesOf(kB, 2));
+  // What it does not touch is not held up.
+  c.disk(2).delay = 300ms;
+  auto other = c.askLater(1, c.writeRequest(42, 0, bytesOf(kB, 3)));
+  c.run(10ms);
+  CHECK(c.read(1, 42, kB, kB));
+  CHECK_FALSE(other->has_value());
+  REQUIRE(c.waitFor({write, other}));
+}
+
+TEST_CASE("a request that its sender no longer waits for is not begun") {
+  TestCluster c(2);
+  REQUIRE(c.write(1, 42, 0, bytesOf(kB, 1)));
+  c.disk(2).delay = 300ms;
+  auto slow = c.askLater(1, c.writeRequest(42, 0, bytesOf(kB, 2)));
+  c.run(10ms);
+  auto late = c.askLater(1, c.writeRequest(42, 0, bytesOf(kB, 3)), 50ms);
+  REQUIRE(c.waitFor({slow, late}));
+  CHECK(**slow);
+  CHECK((**late).error().code == Errc::kTimeout);
+  c.run(3s);
+  CHECK(c.everywhere(42, 0, kB) == bytesOf(kB, 2));
 }
 
 TEST_CASE("requests beyond the limits are refused, not queued") {
   TestCluster c(1);
   c.disk(1).delay = 100ms;
   ServiceOptions small;
-  std::vector<std::shared_ptr<std::optional<Result<InMessage>>>> answers;
-  for (uint64_t i = 0; i < 100; ++i) {
-    answers.push_back(std::make_shared<std::optional<Result<InMessage>>>());
-    c.askLater(1, c.readRequest(i + 1, 0, kMaxIoBytes), answers.back());
-  }
-  c.world.runUntil(
-      [&] { return std::ranges::all_of(answers, [](auto& a) { return a->has_value(); }); }, 30s);
+  std::vector<TestCluster::Answer> answers;
+  for (uint64_t i = 0; i < 100; ++i)
+    answers.push_back(c.askLater(1, c.readRequest(i + 1, 0, kMaxIoBytes)));
+  REQUIRE(c.waitFor(answers));
   size_t served = 0, busy = 0;
   for (auto& a : answers) {
     if (**a)

@@ -220,12 +220,17 @@ TEST_CASE("record: what is decoded is what was encoded, and garbage is refused")
 }
 
 TEST_CASE("superblock: round trip, and every flipped bit is seen") {
-  auto planned = planLayout(64 * kMiB + 4096, 8 * kMiB);
+  auto planned = planLayout(64 * kMiB + 4096, 8 * kMiB, true);
   REQUIRE(planned);
   planned->store = {1, 2};
   planned->cluster = {3, 4};
   CHECK(planned->dataOffset == 9 * kMiB);
   CHECK(planned->dataBlocks == (64 - 9) * 256 + 1);
+  auto files = planLayout(64 * kMiB + 4096, 8 * kMiB, false);
+  REQUIRE(files);
+  CHECK(files->ownLogFile());
+  CHECK(files->sizeBytes == 56 * kMiB + 4096);
+  CHECK(files->dataBlocks == planned->dataBlocks);
   BufferPool pool;
   Buffer block = pool.get(kBlockSize);
   encodeSuperblock(*planned, block.bytes());
@@ -238,8 +243,8 @@ TEST_CASE("superblock: round trip, and every flipped bit is seen") {
     CHECK(!bad);
     block.data()[byte] ^= 16;
   }
-  CHECK(planLayout(5 * kMiB, 4 * kMiB).error().code == Errc::kInvalid);
-  CHECK(planLayout(64 * kMiB, kMiB).error().code == Errc::kInvalid);
+  CHECK(planLayout(5 * kMiB, 4 * kMiB, false).error().code == Errc::kInvalid);
+  CHECK(planLayout(64 * kMiB, kMiB, true).error().code == Errc::kInvalid);
 }
 
 TEST_CASE("metadata: reads see the buffer and the database as one, before and after a flush") {

@@ -12,7 +12,7 @@ using namespace cairn::osd::test;
 namespace {
 
 // Where the data of `smallStore()` starts in its file.
-constexpr uint64_t kDataOffset = kWalOffset + 4 * kMiB;
+constexpr uint64_t kDataOffset = kHeadBytes;
 
 // The offsets in the file of all blocks that hold `tag`'s bytes.
 std::vector<uint64_t> placesOf(StoreHost& host, uint64_t tag) {
@@ -417,7 +417,7 @@ TEST_CASE("store: when the log fails the store takes no more changes but goes on
   CHECK(host.write(1, 0, 1000, 100, 1) == Errc::kOk);
   CHECK(host.write(1, 100, 1100, 2, 2) == Errc::kOk);
   auto& faults = host.world.machine(kHost).disk.faults;
-  faults.bad.push_back({std::string(kDirectory) + "/block", kWalOffset, 4 * kMiB, false, true});
+  faults.bad.push_back({std::string(kDirectory) + "/log", 0, 4 * kMiB, false, true});
   CHECK(host.write(1, 0, 5000, 1, 3) == Errc::kIo);
   faults.bad.clear();
   CHECK(host.write(2, 0, 5000, 100, 1) == Errc::kIo);
@@ -536,7 +536,7 @@ TEST_CASE("store: metadata of another store is refused") {
   REQUIRE((made && *made));
   auto from = host.world.machine(kHost).disk.find("/other/block");
   auto to = host.blockFile();
-  std::vector<uint8_t> bytes(8 * kMiB);
+  std::vector<uint8_t> bytes(kMiB);
   from->read(0, bytes);
   to->write(0, bytes, true);
   host.restart();
@@ -590,19 +590,23 @@ TEST_CASE("store: a raw device is recorded, found again, and not taken twice") {
   CHECK(host.create() == Errc::kExists);
 }
 
-TEST_CASE("store: a log that was put back to an older state is refused") {
+TEST_CASE("store: a log that was put back to an older state, or is gone, is refused") {
   StoreHost host(36);
   host.createAndOpen();
   CHECK(host.write(1, 0, 10, 100, 1) == Errc::kOk);
   host.reopen();
   host.stop();
+  auto& disk = host.world.machine(kHost).disk;
+  const std::string path = std::string(kDirectory) + "/log";
   std::vector<uint8_t> log(4 * kMiB);
-  host.blockFile()->read(kWalOffset, log);
+  disk.find(path)->read(0, log);
   host.restart();
   host.mustOpen();
   CHECK(host.write(1, 0, 20, 100, 2) == Errc::kOk);
   host.stop();
-  host.blockFile()->write(kWalOffset, log, true);
+  disk.find(path)->write(0, log, true);
   host.restart();
+  CHECK(host.open() == Errc::kCorrupt);
+  REQUIRE(disk.remove(path));
   CHECK(host.open() == Errc::kCorrupt);
 }
