@@ -8,7 +8,7 @@ namespace cairn::mds::statetest {
 
 Answer::Answer(Applied applied) : applied_(std::move(applied)) {
   words_.resize(applied_.reply.size() / sizeof(capnp::word));
-  memcpy(words_.data(), applied_.reply.data(), applied_.reply.size());
+  std::ranges::copy(applied_.reply, reinterpret_cast<uint8_t*>(words_.data()));
   segment_ = {reinterpret_cast<const capnp::word*>(words_.data()), words_.size()};
   reader_ = std::make_unique<capnp::SegmentArrayMessageReader>(kj::arrayPtr(&segment_, 1));
 }
