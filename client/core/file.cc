@@ -137,6 +137,8 @@ Task<Result<void>> File::commit(bool sizeOnly) {
 
 Task<Result<void>> File::sync(bool sizeOnly) {
   co_await drain(0, UINT64_MAX);
+  // The mount has ended under us: flushes were given up, and nobody recorded an error.
+  if (core_.stop.isSet()) co_return fail(Errc::kCanceled, "the mount has ended");
   co_return co_await commit(sizeOnly);
 }
 

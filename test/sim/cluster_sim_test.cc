@@ -314,10 +314,7 @@ TEST_CASE("cluster: everything at once, but for power") {
   });
 }
 
-// Known to fail for some seeds, with the cause not found yet (see README.md): the failure is
-// printed, with its replay line, and does not yet stop the check.
-TEST_CASE("cluster: power is lost everywhere; what was acknowledged is there" *
-          doctest::may_fail()) {
+TEST_CASE("cluster: power is lost everywhere; what was acknowledged is there") {
   forSeeds(20, [](uint64_t seed) {
     Run run(seed);
     SimCluster& c = run.cluster;
@@ -341,9 +338,7 @@ TEST_CASE("cluster: power is lost everywhere; what was acknowledged is there" *
   });
 }
 
-// Known to fail for some seeds, with the cause not found yet (see README.md): the failure is
-// printed, with its replay line, and does not yet stop the check.
-TEST_CASE("cluster: mounts are killed; what was acknowledged is there" * doctest::may_fail()) {
+TEST_CASE("cluster: mounts are killed; what was acknowledged is there") {
   forSeeds(20, [](uint64_t seed) {
     Run run(seed);
     SimCluster& c = run.cluster;

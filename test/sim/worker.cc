@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "common/base/buffer.h"
+#include "common/logging/log.h"
 #include "common/reactor/reactor.h"
 
 namespace cairn::sim::test {
@@ -38,6 +39,7 @@ bool Worker::wrong(const std::string& what) {
 }
 
 bool Worker::expect(const char* what, Errc got, Errc wanted, const std::string& detail) {
+  env_->log.debug(what, {{"worker", number_}, {"got", errcName(got)}});
   if (got == wanted) return true;
   if (got == Errc::kCanceled) {
     interrupted_ = true;
@@ -45,6 +47,11 @@ bool Worker::expect(const char* what, Errc got, Errc wanted, const std::string& 
   }
   return wrong(std::string(what) + ": expected " + std::string(errcName(wanted)) + ", got " +
                std::string(errcName(got)) + " " + detail);
+}
+
+void Worker::begin(const char* what, const Object& o, uint64_t at, uint64_t n) {
+  env_->log.debug(std::string("begins ") + what,
+                  {{"worker", number_}, {"inode", o.ino.value}, {"at", at}, {"bytes", n}});
 }
 
 // ---- Choosing ----
@@ -387,6 +394,7 @@ Task<bool> Worker::writeSome() {
   const uint64_t most = random_.chance(1, 3) ? kSpace : 20'000;
   const std::string data = bytes(1 + random_.below(std::min(most, kSpace - at)));
   const uint64_t offset = o->content.base() + at;
+  begin("write", *o, offset, data.size());
   o->content.write(offset, data);
   if (!expect("write", co_await fs_->write(o->handle, offset, buffer(data)))) co_return false;
   if (o->direct) o->content.written(offset, data);
@@ -401,6 +409,7 @@ Task<bool> Worker::append() {
   if (!expect("open to append", opened)) co_return false;
   for (uint64_t i = 0, n = 1 + random_.below(4); i < n; ++i) {
     const std::string data = bytes(1 + random_.below(9000));
+    begin("append", *o, o->content.size(), data.size());
     o->content.write(o->content.size(), data);
     if (!expect("append", co_await fs_->write(opened->handle, 0, buffer(data)))) co_return false;
   }
@@ -448,6 +457,7 @@ Task<bool> Worker::truncate() {
   if (random_.chance(1, 4)) size = roundDown(size, kBlockSize);
   client::AttrChange change;
   change.size = size;
+  begin("truncate", *o, size, 0);
   o->content.truncate(size);
   auto attr = co_await fs_->setattr(o->ino, change);
   if (!expect("truncate", attr)) co_return false;
@@ -476,6 +486,7 @@ Task<bool> Worker::allocate() {
     default:
       break;
   }
+  begin(("fallocate " + std::to_string(mode)).c_str(), *o, at, n);
   if ((mode & FALLOC_FL_KEEP_SIZE) == 0) o->content.extend(at + n);
   if (mode != 0) o->content.zero(at, n);
   co_return expect("fallocate", co_await fs_->fallocate(o->handle, mode, at, n));
@@ -485,6 +496,7 @@ Task<bool> Worker::fsync() {
   ObjectPtr o = anyFile();
   if (!o) co_return true;
   if (!co_await ensureOpen(o)) co_return false;
+  begin("fsync", *o, 0, 0);
   if (!expect("fsync", co_await fs_->fsync(o->handle))) co_return false;
   o->content.synced();
   co_return true;

@@ -103,6 +103,8 @@ class Worker {
     return expect(what, r ? Errc::kOk : r.error().code, wanted, r ? "" : r.error().text());
   }
   bool wrong(const std::string& what);
+  // For the log of a replay.
+  void begin(const char* what, const Object& o, uint64_t at, uint64_t n);
   // The directory may be as now or as `after` until commitNames().
   void intend(Names after) { namesOr_ = std::move(after); }
   void commitNames() {
