@@ -62,7 +62,9 @@ Task<Result<void>> Session::reclaim(RpcClient& client) {
     auto request = message.body<schema::MdsRequest>();
     request.setSession(id_.value);
     const size_t n = std::min(open.size() - told, kReclaimBatch);
-    auto list = request.initReclaim(static_cast<uint32_t>(n));
+    auto reclaim = request.initReclaim();
+    reclaim.setLast(told + n == open.size());
+    auto list = reclaim.initOpen(static_cast<uint32_t>(n));
     for (uint32_t i = 0; i < n; ++i) list.set(i, open[told + i].value);
     auto reply = co_await client.callNow(std::move(message), kReclaimTimeout);
     CO_TRY(reply);

@@ -68,6 +68,7 @@ int errnoOf(Errc code) {
     case Errc::kWrongCluster:
     case Errc::kVersion:
     case Errc::kSessionExpired:
+    case Errc::kLeaseLost:
       return EIO;
   }
   return EIO;

@@ -86,6 +86,8 @@ std::string_view errcName(Errc code) {
       return "unknown version";
     case Errc::kSessionExpired:
       return "session expired";
+    case Errc::kLeaseLost:
+      return "lease lost";
   }
   return "unknown error";
 }

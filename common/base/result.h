@@ -54,6 +54,7 @@ enum class Errc : uint16_t {
   kWrongCluster = 82,    // the peer or the directory belongs to another cluster
   kVersion = 83,         // the peer or the directory speaks a format we do not know
   kSessionExpired = 84,  // the session was fenced; its unflushed data is lost
+  kLeaseLost = 85,       // the session does not hold the lease that this needs (LEASES.md)
 };
 
 std::string_view errcName(Errc code);

@@ -28,8 +28,31 @@ struct MdsRequest {
     status @17 :Void;
     resolve @18 :Text;              # absolute path within the filesystem -> entry; follows no symlink
     sessionClose @19 :Void;
-    reclaim @20 :List(UInt64);      # after a reconnect: the inodes this session has open
+    reclaim @20 :Reclaim;           # the first request over every connection of a session
+    lease @21 :LeaseRequest;        # -> entry, its attr.lease at least what was asked for
+    leaseReturn @22 :List(LeaseReturn);
   }
+}
+
+struct Reclaim {
+  # What the session holds. A long list comes in several requests, the last with `last`.
+  open @0 :List(UInt64);    # inodes
+  read @1 :List(UInt64);    # inodes with a read lease
+  write @2 :List(UInt64);   # inodes with a write lease
+  last @3 :Bool;
+}
+
+# Leases: see LEASES.md.
+
+struct LeaseRequest {
+  ino @0 :UInt64;
+  write @1 :Bool;
+}
+
+struct LeaseReturn {
+  ino @0 :UInt64;
+  serial @1 :UInt64;        # the largest that the session has seen for this inode, in a reply or a recall
+  keepRead @2 :Bool;        # a write lease becomes a read lease
 }
 
 struct Lookup {
@@ -51,6 +74,7 @@ struct XattrName {
 
 struct Open {
   ino @0 :UInt64;
+  write @1 :Bool;           # it will be written: a write lease comes along if nobody is in the way
 }
 
 struct Chunks {
@@ -240,9 +264,12 @@ struct Bootstrap {
 # ---- answers ----
 
 struct MdsReply {
+  leaseSerial @12 :UInt64;    # of every lease that this reply grants (Attr.lease, dirLease)
+  dirLease @13 :Bool;         # lookup, readdir: the receiver holds a read lease on the directory
+  barrier @14 :UInt64;        # data requests must carry at least this map epoch (OsdRequest.mapEpoch)
   union {
-    none @0 :Void;
-    entry @1 :Entry;          # lookup, make, link, open, resolve
+    none @0 :Void;            # lookup: there is no such name
+    entry @1 :Entry;          # lookup, make, link, open, resolve, lease
     attr @2 :Types.Attr;      # getattr, setattr, commitWrite
     readdir @3 :ReaddirReply;
     data @4 :Data;            # readlink, getxattr, listxattr (names, each ended by a zero byte)
@@ -293,8 +320,14 @@ struct MapReply {
 struct MdsPush {
   union {
     mapChanged @0 :UInt64;    # epoch
-    recall @1 :Void;          # leases: reserved
+    recall @1 :Recall;
   }
+}
+
+struct Recall {
+  ino @0 :UInt64;
+  serial @1 :UInt64;          # of the last lease on it that this session was granted
+  toRead @2 :Bool;            # a read lease may be kept; otherwise all is to be returned
 }
 
 struct StatusReply {

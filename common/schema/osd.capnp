@@ -24,6 +24,8 @@ struct OsdRequest {
     list @11 :Inventory;        # any member: the chunks it stores, for fsck
     ping @12 :Void;
   }
+  session @13 :UInt64;     # of the client that asks; 0 for daemons. A fenced one -> kSessionExpired (ClusterMap.fence)
+  mapEpoch @14 :UInt64;    # an OSD with an older map gets a newer one before it serves this
 }
 
 struct Read {

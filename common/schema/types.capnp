@@ -30,6 +30,13 @@ struct Attr {
   parent @15 :UInt64;         # directories only: the directory that holds it
   changeVersion @16 :UInt64;  # grows with every change of the inode (i_version)
   dataVersion @17 :UInt64;    # grows with every change of its data that the MDS was told of
+  lease @18 :Lease;           # what the receiver holds on this inode from now on
+}
+
+enum Lease {
+  none @0;
+  read @1;
+  write @2;
 }
 
 struct ChunkRef {
@@ -88,4 +95,11 @@ struct ClusterMap {
   cluster @1 :Uuid;
   osds @2 :List(OsdInfo);
   pools @3 :List(PoolInfo);
+  fence @4 :Fence;
+}
+
+struct Fence {
+  # Which client sessions OSDs refuse: ids below `below` that are not in `alive`. Ids are never reused.
+  below @0 :UInt64;
+  alive @1 :List(UInt64);     # ascending
 }

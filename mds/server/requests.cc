@@ -76,7 +76,10 @@ Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& p
       CO_TRY(co_await endSession(session, false));
       co_return none();
     case MdsRequest::RECLAIM:
-      co_return reclaim(session, request.getReclaim());
+      co_return reclaim(session, request.getReclaim().getOpen());
+    case MdsRequest::LEASE:
+    case MdsRequest::LEASE_RETURN:
+      break;
   }
   co_return fail(Errc::kNotSupported, "this metadata server does not know that request");
 }

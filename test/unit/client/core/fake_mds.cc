@@ -97,7 +97,7 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
     }
     case schema::MdsRequest::RECLAIM: {
       std::set<uint64_t> inodes;
-      for (uint64_t ino : r.getReclaim()) inodes.insert(ino);
+      for (uint64_t ino : r.getReclaim().getOpen()) inodes.insert(ino);
       events_.push_back("mds reclaim " + std::to_string(inodes.size()));
       reclaims.push_back(std::move(inodes));
       return {};

@@ -135,7 +135,9 @@ Got Client::release(InodeId ino) {
 }
 Got Client::reclaim(std::vector<InodeId> inodes) {
   return ask([&](auto r) {
-    auto list = r.initReclaim(static_cast<uint32_t>(inodes.size()));
+    auto reclaim = r.initReclaim();
+    reclaim.setLast(true);
+    auto list = reclaim.initOpen(static_cast<uint32_t>(inodes.size()));
     for (uint32_t i = 0; i < inodes.size(); ++i) list.set(i, inodes[i].value);
   });
 }

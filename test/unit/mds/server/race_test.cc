@@ -62,7 +62,9 @@ class Mount {
     OutMessage m;
     auto r = m.body<schema::MdsRequest>();
     r.setSession(session_);
-    auto list = r.initReclaim(static_cast<uint32_t>(open_.size()));
+    auto reclaim = r.initReclaim();
+    reclaim.setLast(true);
+    auto list = reclaim.initOpen(static_cast<uint32_t>(open_.size()));
     uint32_t i = 0;
     for (InodeId ino : open_) list.set(i++, ino.value);
     auto got = co_await rpc.callNow(std::move(m), 1s);
