@@ -15,6 +15,10 @@ PgIndex Pool::pgOf(ChunkId chunk) const {
   return PgIndex{static_cast<uint32_t>(mix64(chunk.value) % pgs.size())};
 }
 
+bool ClusterMap::fenced(SessionId session) const {
+  return session && session < fence.below && !fence.alive.contains(session);
+}
+
 const OsdEntry* ClusterMap::osd(OsdId id) const {
   auto it = osds.find(id);
   return it == osds.end() ? nullptr : &it->second;
@@ -83,6 +87,8 @@ ClusterMap ClusterMap::read(schema::ClusterMap::Reader reader) {
     }
     map.pools[p.id] = std::move(p);
   }
+  map.fence.below = SessionId{reader.getFence().getBelow()};
+  for (uint64_t id : reader.getFence().getAlive()) map.fence.alive.emplace(id);
   return map;
 }
 
@@ -129,6 +135,12 @@ void ClusterMap::write(schema::ClusterMap::Builder builder) const {
       for (uint32_t m = 0; m < members.size(); ++m) members.set(m, p.pgs[g].osds[m].value);
     }
   }
+  if (!fence.below) return;
+  auto fenceOut = builder.initFence();
+  fenceOut.setBelow(fence.below.value);
+  auto alive = fenceOut.initAlive(static_cast<uint32_t>(fence.alive.size()));
+  i = 0;
+  for (SessionId id : fence.alive) alive.set(i++, id.value);
 }
 
 }  // namespace cairn

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -54,11 +55,23 @@ struct Pool {
   [[nodiscard]] PgIndex pgOf(ChunkId chunk) const;
 };
 
+// Which client sessions OSDs refuse: those below `below` that are not `alive`. Session ids grow and
+// are never reused, so that this names all that ended without naming any of them.
+struct Fence {
+  SessionId below;
+  std::set<SessionId> alive;  // all of them below `below`
+  bool operator==(const Fence&) const = default;
+};
+
 struct ClusterMap {
   MapEpoch epoch;
   Uuid cluster;
   std::map<OsdId, OsdEntry> osds;
   std::map<PoolId, Pool> pools;
+  Fence fence;
+
+  // Whether data requests of this session are refused. Never those of none (0): daemons and tools.
+  [[nodiscard]] bool fenced(SessionId session) const;
 
   [[nodiscard]] const OsdEntry* osd(OsdId id) const;
   [[nodiscard]] const Pool* pool(PoolId id) const;

@@ -45,6 +45,7 @@ ClusterMap sample() {
   p.ecData = 4;
   p.ecParity = 2;
   map.pools[p.id] = p;
+  map.fence = {SessionId{20}, {SessionId{3}, SessionId{17}}};
   return map;
 }
 
@@ -71,6 +72,27 @@ TEST_CASE("a map that travels stays the same") {
   CHECK(back.pool(PoolId{1})->pgs[0].osds == std::vector{OsdId{1}, OsdId{3}});
   CHECK(back.pool(PoolId{1})->pgs[0].epoch == MapEpoch{5});
   CHECK_FALSE(back.pool(PoolId{1})->anyClass);
+  CHECK(back.fence == map.fence);
+}
+
+TEST_CASE("a fence refuses the sessions that ended before it, and nobody else") {
+  const ClusterMap map = sample();
+  for (uint64_t id : {1, 2, 4, 16, 18, 19}) CHECK(map.fenced(SessionId{id}));
+  for (uint64_t id : {3, 17}) CHECK_FALSE(map.fenced(SessionId{id}));
+  // Opened since, and whoever is no client.
+  for (uint64_t id : {20, 21, 0}) CHECK_FALSE(map.fenced(SessionId{id}));
+  CHECK_FALSE(map.fenced(SessionId{UINT64_MAX}));
+}
+
+TEST_CASE("a map from before there were fences refuses nobody") {
+  ClusterMap old = sample();
+  old.fence = {};
+  capnp::MallocMessageBuilder message;
+  old.write(message.initRoot<schema::ClusterMap>());
+  CHECK_FALSE(message.getRoot<schema::ClusterMap>().hasFence());
+  const ClusterMap back = ClusterMap::read(message.getRoot<schema::ClusterMap>());
+  CHECK(back.fence == Fence{});
+  CHECK_FALSE(back.fenced(SessionId{1}));
 }
 
 TEST_CASE("what is not in the map is not found") {
