@@ -2,6 +2,7 @@
 // pool by their id; ids grow and are never reused.
 //
 // Errors: kStale, kIsDirectory, kInvalid (not a file; no chunks or too many), kTooBig.
+#include "mds/ops/attributes.h"
 #include "mds/ops/chunk_map.h"
 #include "mds/ops/ops.h"
 
@@ -13,6 +14,8 @@ Result<void> allocChunks(OpContext& ctx, schema::Chunks::Reader args) {
   auto found = ctx.regularFile(InodeId(args.getIno()));
   TRY(found);
   Inode& file = **found;
+  // As long as a file has no chunks, whoever makes the first finds nothing behind the end.
+  noteWriter(file, ctx.session(), false);
   std::vector<Chunk> existing;
   if (file.chunkCount != 0) {
     auto records = ctx.state().chunkRecords(file.ino, first, first + count, count);

@@ -11,8 +11,11 @@ Result<void> commitWrite(OpContext& ctx, schema::CommitWrite::Reader args) {
   auto found = ctx.regularFile(InodeId(args.getIno()));
   TRY(found);
   Inode& file = **found;
-  file.size = std::max(file.size, args.getSize());
+  // Whoever extends a file has found or made its tail clean before.
+  const bool extends = args.getSize() > file.size;
   if (args.getTailCleaned()) file.tailUnclean = false;
+  noteWriter(file, ctx.session(), args.getTailCleaned() || extends);
+  file.size = std::max(file.size, args.getSize());
   if (args.getClearSuid()) clearSuid(file);
   ++file.dataVersion;
   ctx.changed(file);

@@ -232,6 +232,8 @@ void OpContext::storeCluster() {
   const ClusterMap& before = state_.cluster.map;
   const ClusterMap& after = newCluster_->map;
   txn.put(keys::mapHeader(), encodeMapHeader({after.epoch, after.cluster}));
+  if (newCluster_->fenceEpoch != state_.cluster.fenceEpoch)
+    txn.put(keys::mapFence(), encodeFence({newCluster_->fenceEpoch, after.fence}));
   for (const auto& [id, osd] : after.osds) {
     const auto* old = before.osd(id);
     auto record = encodeOsd(osd);

@@ -29,6 +29,7 @@ class OpContext {
   [[nodiscard]] State& state() { return state_; }
   [[nodiscard]] Counters& counters() { return counters_; }
   [[nodiscard]] schema::Command::Reader command() const { return command_; }
+  [[nodiscard]] SessionId session() const { return SessionId(command_.getSession()); }
   [[nodiscard]] int64_t timeNs() const { return command_.getTimeNs(); }
 
   // ---- inodes ----

@@ -71,7 +71,10 @@ Result<void> make(OpContext& ctx, schema::Make::Reader args) {
 
   std::vector<Chunk> chunks;
   // Whoever creates a file writes to it next: its first chunk comes with the same round trip.
-  if (args.getOpen()) chunks.push_back(allocate(ctx, made, 0));
+  if (args.getOpen()) {
+    chunks.push_back(allocate(ctx, made, 0));
+    made.writer = ctx.session();
+  }
   ctx.replyEntry(made, chunks);
   return {};
 }

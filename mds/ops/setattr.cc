@@ -13,6 +13,8 @@ namespace {
 
 Result<void> resize(OpContext& ctx, Inode& file, uint64_t size) {
   if (size > kMaxFileSize) return fail(Errc::kTooBig);
+  // A shorter file has nothing behind its new end but what tailUnclean says.
+  noteWriter(file, ctx.session(), size != file.size);
   if (size < file.size) {
     TRY(discardFrom(ctx, file, static_cast<uint32_t>(roundUp(size, kChunkSize) / kChunkSize)));
     // What the chunk with the new end holds beyond it must never be seen again: whoever extends

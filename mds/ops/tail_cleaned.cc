@@ -1,7 +1,9 @@
-// A client has zeroed what lay beyond the end of the file in its last chunk. It counts only if the
-// file still ends there: another truncation would have left another tail.
+// A client has made zeros of all that lay behind the end of the file: in its last chunk, and in
+// chunks behind that one. It counts only if the file still ends there: another truncation would
+// have left another tail.
 //
 // Errors: kStale, kIsDirectory, kInvalid (not a file).
+#include "mds/ops/attributes.h"
 #include "mds/ops/ops.h"
 
 namespace cairn::mds::ops {
@@ -10,8 +12,9 @@ Result<void> tailCleaned(OpContext& ctx, schema::TailCleaned::Reader args) {
   auto found = ctx.regularFile(InodeId(args.getIno()));
   TRY(found);
   Inode& file = **found;
-  if (file.tailUnclean && file.size == args.getSize()) {
+  if (file.tailUncleanFor(ctx.session()) && file.size == args.getSize()) {
     file.tailUnclean = false;
+    noteWriter(file, ctx.session(), true);
     ctx.touch(file);  // no data that anybody may read has changed: times stay
   }
   ctx.replyAttr(file);

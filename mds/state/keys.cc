@@ -87,6 +87,9 @@ std::string counters() {
 std::string mapHeader() {
   return Key(kMap).sub('h').take();
 }
+std::string mapFence() {
+  return Key(kMap).sub('f').take();
+}
 std::string mapOsd(OsdId id) {
   return Key(kMap).sub('o').u32(id.value).take();
 }

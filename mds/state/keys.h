@@ -37,6 +37,7 @@ std::string replies(SessionId id);  // prefix
 std::string poolUse(PoolId id);
 std::string counters();
 std::string mapHeader();
+std::string mapFence();
 std::string mapOsd(OsdId id);
 std::string mapPool(PoolId id);
 std::string mapGroup(PoolId pool, PgIndex pg);

@@ -26,6 +26,7 @@ class Machine final : public StateMachine {
   Result<std::vector<Orphan>> orphans(InodeId after, size_t limit) override;
   std::vector<SessionInfo> sessions() override;
   [[nodiscard]] const ClusterMap& map() const override { return state_.cluster.map; }
+  [[nodiscard]] MapEpoch fenceEpoch() const override { return state_.cluster.fenceEpoch; }
   [[nodiscard]] Counts counts() const override { return state_.counters.counts; }
   std::map<PoolId, uint64_t> poolChunks() override { return state_.poolChunks; }
   std::vector<std::string> verify() override;

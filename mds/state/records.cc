@@ -12,13 +12,19 @@ constexpr uint8_t kRecordVersion = 1;
 // Of the whole database, in the counters record. A reader refuses incompat bits it does not know
 // and ignores compat bits.
 constexpr uint8_t kFormatVersion = 1;
-constexpr uint64_t kKnownIncompat = 0;
+enum Incompat : uint64_t {
+  // The map's fence and the writers of inodes: a program that does not know them would let expired
+  // sessions write again.
+  kFences = 1,
+  kKnownIncompat = 1,
+};
 
 enum InodeFlag : uint64_t {
   kTailUnclean = 1,
   kHasXattrs = 2,
   kHasCondemned = 4,
-  kKnownInodeFlags = 7,
+  kHasWriter = 8,
+  kKnownInodeFlags = 15,
 };
 
 Decoder open(std::string_view value, uint8_t& version) {
@@ -43,7 +49,7 @@ bool hasDevice(uint32_t mode) {
 
 std::string encodeInode(const Inode& i) {
   uint64_t flags = (i.tailUnclean ? kTailUnclean : 0u) | (i.xattrCount != 0 ? kHasXattrs : 0u) |
-                   (i.condemned.empty() ? 0u : kHasCondemned);
+                   (i.condemned.empty() ? 0u : kHasCondemned) | (i.writer ? kHasWriter : 0u);
   Encoder out;
   out.u8(kRecordVersion).varint(flags).varint(i.mode).varint(i.nlink).varint(i.uid).varint(i.gid);
   out.varint(i.size).varint(i.generation).varint(i.pool.value).varint(i.chunkCount);
@@ -59,6 +65,7 @@ std::string encodeInode(const Inode& i) {
     out.varint(i.condemned.size());
     for (const auto& c : i.condemned) out.varint(c.from).varint(c.below);
   }
+  if (i.writer) out.varint(i.writer.value);
   return out.take();
 }
 
@@ -99,6 +106,7 @@ Result<Inode> decodeInode(std::string_view key, std::string_view value) {
       i.condemned.push_back({from, in.varint()});
     }
   }
+  if ((flags & kHasWriter) != 0) i.writer = SessionId(in.varint());
   if (!in.done()) return fail(damaged(key, version));
   return i;
 }
@@ -208,7 +216,7 @@ Result<ReplyRecord> decodeReply(std::string_view key, std::string_view value) {
 
 std::string encodeCounters(const Counters& c) {
   Encoder out;
-  out.u8(kFormatVersion).varint(kKnownIncompat).varint(0);  // incompat, compat
+  out.u8(kFormatVersion).varint(kFences).varint(0);  // incompat, compat
   out.varint(c.applied.value).varint(c.nextInode).varint(c.nextChunk).varint(c.nextSession);
   out.varint(c.nextGarbage).varint(c.nextOsd).varint(c.nextPool);
   out.varint(c.counts.inodes).varint(c.counts.chunks).varint(c.counts.garbage);
@@ -220,7 +228,7 @@ Result<Counters> decodeCounters(std::string_view key, std::string_view value) {
   Decoder in = open(value, version);
   if (version > kFormatVersion) return fail(damaged(key, version));
   uint64_t incompat = in.varint();
-  if (version == kFormatVersion && !in.failed() && (incompat & ~kKnownIncompat) != 0)
+  if (version == kFormatVersion && !in.failed() && (incompat & ~uint64_t{kKnownIncompat}) != 0)
     return fail(Errc::kVersion,
                 "the database uses features that this program does not know; use a "
                 "newer cairn-mds");
@@ -270,6 +278,26 @@ Result<MapHeader> decodeMapHeader(std::string_view key, std::string_view value) 
   h.cluster.lo = in.fixed64();
   if (version != kRecordVersion || !in.done()) return fail(damaged(key, version));
   return h;
+}
+
+std::string encodeFence(const FenceRecord& r) {
+  Encoder out;
+  out.u8(kRecordVersion).varint(r.epoch.value).varint(r.fence.below.value);
+  out.varint(r.fence.alive.size());
+  for (auto id : r.fence.alive) out.varint(id.value);
+  return out.take();
+}
+
+Result<FenceRecord> decodeFence(std::string_view key, std::string_view value) {
+  uint8_t version;
+  Decoder in = open(value, version);
+  FenceRecord r;
+  r.epoch = MapEpoch(in.varint());
+  r.fence.below = SessionId(in.varint());
+  uint64_t n = in.varint();
+  for (; n > 0 && !in.failed(); --n) r.fence.alive.emplace_hint(r.fence.alive.end(), in.varint());
+  if (version != kRecordVersion || !in.done()) return fail(damaged(key, version));
+  return r;
 }
 
 std::string encodeOsd(const OsdEntry& o) {

@@ -42,6 +42,11 @@ struct MapHeader {
   Uuid cluster;
 };
 
+struct FenceRecord {
+  MapEpoch epoch;  // in which it changed last
+  Fence fence;
+};
+
 // A pool without its groups, which have records of their own.
 struct PoolRecord {
   Pool pool;
@@ -59,6 +64,7 @@ std::string encodeReply(const ReplyRecord& reply);
 std::string encodeCounters(const Counters& counters);
 std::string encodePoolUse(uint64_t chunks);
 std::string encodeMapHeader(const MapHeader& header);
+std::string encodeFence(const FenceRecord& fence);
 std::string encodeOsd(const OsdEntry& osd);
 std::string encodePool(const PoolRecord& pool);
 std::string encodeGroup(const PlacementGroup& group);
@@ -73,6 +79,7 @@ Result<ReplyRecord> decodeReply(std::string_view key, std::string_view value);
 Result<Counters> decodeCounters(std::string_view key, std::string_view value);
 Result<uint64_t> decodePoolUse(std::string_view key, std::string_view value);
 Result<MapHeader> decodeMapHeader(std::string_view key, std::string_view value);
+Result<FenceRecord> decodeFence(std::string_view key, std::string_view value);
 Result<OsdEntry> decodeOsd(std::string_view key, std::string_view value);
 Result<PoolRecord> decodePool(std::string_view key, std::string_view value);
 Result<PlacementGroup> decodeGroup(std::string_view key, std::string_view value);

@@ -83,6 +83,14 @@ Result<void> State::loadMap() {
   ClusterMap& map = cluster.map;
   map.epoch = h->epoch;
   map.cluster = h->cluster;
+  auto fence = txn.get(keys::mapFence());
+  TRY(fence);
+  if (*fence) {
+    auto f = decodeFence(keys::mapFence(), **fence);
+    TRY(f);
+    map.fence = std::move(f->fence);
+    cluster.fenceEpoch = f->epoch;
+  }
   std::string prefix = keys::mapHeader();
   auto under = [&](char kind) {
     prefix.back() = kind;

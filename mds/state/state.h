@@ -25,6 +25,7 @@ struct Session {
 struct ClusterState {
   ClusterMap map;
   std::set<PoolId> autoDomain;  // pools whose failure domain is not chosen for good yet
+  MapEpoch fenceEpoch;          // in which map.fence changed last
 };
 
 struct State {

@@ -14,6 +14,8 @@
 //   replaying an index at or below it
 //     changes nothing.
 //   - A (session, seq) is executed at most once while the session does not acknowledge it.
+//   - The map's fence covers every session that expired, and no live one; fenceEpoch() is the epoch
+//   that it last changed in.
 #pragma once
 
 #include <map>
@@ -47,7 +49,12 @@ struct Inode {
   int64_t atimeNs = 0, mtimeNs = 0, ctimeNs = 0, btimeNs = 0;
   PoolId pool;
   uint32_t chunkCount = 0;  // records in the chunk map, condemned ones included
+  // Regular files: the chunk of the end, or those behind it, may hold bytes that are not zero.
   bool tailUnclean = false;
+  // Regular files: the only session that may have stored data behind the end without saying so: it
+  // did, or found the tail clean, or cleaned it. 0: none since the file was made, or from before
+  // this was recorded.
+  SessionId writer;
   InodeId parent;  // directories
   uint64_t changeVersion = 0, dataVersion = 0;
   std::string target;  // symlinks
@@ -59,6 +66,12 @@ struct Inode {
   [[nodiscard]] bool isDirectory() const;
   [[nodiscard]] bool isRegular() const;
   [[nodiscard]] bool isSymlink() const;
+  // Whether this session has to zero what lies behind the end (Attr.tailUnclean) before it makes
+  // the file longer: it may hold what an expired writer stored there and never committed. Exact
+  // about files without chunks: an OSD holds none that the chunk map does not name.
+  [[nodiscard]] bool tailUncleanFor(SessionId session) const {
+    return tailUnclean || (writer != session && chunkCount != 0);
+  }
   void write(schema::Attr::Builder attr) const;
 };
 
@@ -150,6 +163,9 @@ class StateMachine {
   virtual Result<std::vector<Orphan>> orphans(InodeId after, size_t limit) = 0;
   virtual std::vector<SessionInfo> sessions() = 0;
   [[nodiscard]] virtual const ClusterMap& map() const = 0;
+  // The epoch of the map that fenced a session last; 0 before the first. OSDs with an older map may
+  // still serve that session (MdsReply.barrier).
+  [[nodiscard]] virtual MapEpoch fenceEpoch() const = 0;
   [[nodiscard]] virtual Counts counts() const = 0;
   // Per pool: chunks in chunk maps.
   virtual std::map<PoolId, uint64_t> poolChunks() = 0;

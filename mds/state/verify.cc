@@ -110,6 +110,8 @@ class Verifier {
         });
         break;
       case keys::kMap:
+        if (key == keys::mapFence())
+          with(decodeFence(key, value), [&](FenceRecord& f) { fence_ = std::move(f); });
         break;  // checkMap() compares what it gave
       default:
         say("unknown record " + keys::text(key));
@@ -168,6 +170,9 @@ class Verifier {
       expect(i.xattrListBytes, seen.xattrs == 0 ? 0 : seen.xattrBytes, "bytes of xattr names");
       if (auto type = types_.find(ino); type != types_.end())
         expect(type->second, (i.mode & S_IFMT) >> 12, "an entry of type");
+      if (i.writer.value >= state_.counters.nextSession)
+        say(name(ino) + " was written by a session that was never opened");
+      if (i.writer && !i.isRegular()) say(name(ino) + " has a writer in spite of its type");
       if (i.isRegular() && i.size > kMaxFileSize) say(name(ino) + " is too long");
       if (i.isSymlink() && i.size != i.target.size()) say(name(ino) + " has a wrong length");
       if (ino.value >= state_.counters.nextInode) say(name(ino) + " was never allocated");
@@ -263,8 +268,22 @@ class Verifier {
           if (map.osd(osd) == nullptr) say("a group lists an OSD that does not exist");
       }
     }
+    checkFence();
     for (const auto& [id, osd] : map.osds)
       if (id.value >= state_.counters.nextOsd) say("an OSD was never registered");
+  }
+
+  void checkFence() {
+    const ClusterMap& map = state_.cluster.map;
+    if (fence_.epoch != state_.cluster.fenceEpoch || fence_.fence != map.fence)
+      say("the stored fence is not the one in memory");
+    if (fence_.epoch > map.epoch) say("the fence is from the future");
+    if (map.fence.below.value > state_.counters.nextSession)
+      say("the fence covers sessions that were never opened");
+    if (!map.fence.alive.empty() && *map.fence.alive.rbegin() >= map.fence.below)
+      say("the fence spares sessions that it does not reach");
+    for (const auto& [id, session] : state_.sessions)
+      if (map.fenced(id)) say("session " + std::to_string(id.value) + " is live and fenced");
   }
 
   static constexpr size_t kMaxProblems = 100;
@@ -277,6 +296,7 @@ class Verifier {
   std::map<InodeId, std::vector<SessionId>> orphans_;
   std::map<SessionId, std::set<uint64_t>> replies_;
   std::set<SessionId> sessions_;
+  FenceRecord fence_;
   uint64_t garbage_ = 0;
 };
 

@@ -56,3 +56,40 @@ TEST_CASE("commitWrite: it cleans the tail and drops setuid when the client did 
   });
   CHECK((mds.inode(f).mode & 07777) == 0755);
 }
+
+TEST_CASE("commitWrite: a session that does not extend a file does not vouch for its tail") {
+  Mds mds;
+  const uint64_t s = mds.session(), t = mds.session(), u = mds.session();
+  auto f = mds.make(kRootInode, "f", S_IFREG | 0644, {.open = true}, {.session = s}).ino();
+  auto unclean = [&](uint64_t id) { return mds.inode(f).tailUncleanFor(SessionId(id)); };
+  CHECK(mds.inode(f).writer == SessionId(s));
+  mds.commit(f, 1000, false, {.session = s});
+  CHECK_FALSE(unclean(s));
+  CHECK(unclean(t));
+  // It wrote inside: what `s` may have left behind the end is still there.
+  mds.commit(f, 0, false, {.session = t});
+  CHECK(unclean(t));
+  CHECK_FALSE(unclean(s));
+  SUBCASE("cleaned on the way") {
+    mds.commit(f, 2000, true, {.session = t});
+    CHECK_FALSE(unclean(t));
+    CHECK(unclean(s));
+    CHECK(unclean(u));
+  }
+  SUBCASE("cut: the new tail is marked for all") {
+    mds.truncate(f, 10, {.session = t});
+    CHECK(mds.inode(f).writer == SessionId(t));
+    CHECK(unclean(t));
+    CHECK(mds.tailCleaned(f, 10, {.session = t}).ok());
+    CHECK_FALSE(unclean(t));
+    CHECK(unclean(u));
+  }
+  SUBCASE("cut to nothing: there is no tail, until somebody makes a chunk") {
+    mds.truncate(f, 0, {.session = t});
+    for (uint64_t id : {s, t, u}) CHECK_FALSE(unclean(id));
+    mds.alloc(f, 0, 1, {.session = u});
+    CHECK_FALSE(unclean(u));
+    CHECK(unclean(s));
+    CHECK(unclean(t));
+  }
+}

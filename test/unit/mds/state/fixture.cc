@@ -154,6 +154,14 @@ Answer Mds::endSession(uint64_t id, By by) {
   return run([&](auto m) { m.initSessionEnd().setSession(id); }, std::move(by));
 }
 
+Answer Mds::expire(uint64_t id) {
+  return run([&](auto m) {
+    auto end = m.initSessionEnd();
+    end.setSession(id);
+    end.setExpired(true);
+  });
+}
+
 Answer Mds::make(InodeId parent, std::string_view name, uint32_t mode, MakeOptions o, By by) {
   return run(
       [&](auto m) {
@@ -226,11 +234,14 @@ Answer Mds::setattr(InodeId ino, const std::function<void(schema::Setattr::Build
       std::move(by));
 }
 
-Answer Mds::truncate(InodeId ino, uint64_t size) {
-  return setattr(ino, [&](auto s) {
-    s.setSetSize(true);
-    s.setSize(size);
-  });
+Answer Mds::truncate(InodeId ino, uint64_t size, By by) {
+  return setattr(
+      ino,
+      [&](auto s) {
+        s.setSetSize(true);
+        s.setSize(size);
+      },
+      std::move(by));
 }
 
 Answer Mds::alloc(InodeId ino, uint32_t first, uint32_t count, By by) {
@@ -253,15 +264,27 @@ Answer Mds::removeChunks(InodeId ino, uint32_t first, uint32_t count) {
   });
 }
 
-Answer Mds::commit(InodeId ino, uint64_t size, bool tailCleaned) {
-  return run([&](auto m) {
-    auto c = m.initCommitWrite();
-    c.setIno(ino.value);
-    c.setSize(size);
-    c.setMtimeNs(now);
-    c.setSetMtime(true);
-    c.setTailCleaned(tailCleaned);
-  });
+Answer Mds::commit(InodeId ino, uint64_t size, bool tailCleaned, By by) {
+  return run(
+      [&](auto m) {
+        auto c = m.initCommitWrite();
+        c.setIno(ino.value);
+        c.setSize(size);
+        c.setMtimeNs(now);
+        c.setSetMtime(true);
+        c.setTailCleaned(tailCleaned);
+      },
+      std::move(by));
+}
+
+Answer Mds::tailCleaned(InodeId ino, uint64_t size, By by) {
+  return run(
+      [&](auto m) {
+        auto t = m.initTailCleaned();
+        t.setIno(ino.value);
+        t.setSize(size);
+      },
+      std::move(by));
 }
 
 Answer Mds::setxattr(InodeId ino, std::string_view name, std::string_view value, uint32_t flags) {

@@ -87,6 +87,7 @@ class Mds {
   Answer addOsd(uint64_t uuid, const std::function<void(schema::OsdRegister::Builder)>& more = {});
   uint64_t session();
   Answer endSession(uint64_t id, By by = {});
+  Answer expire(uint64_t id);
 
   Answer make(InodeId parent, std::string_view name, uint32_t mode, MakeOptions o = {}, By by = {});
   InodeId file(std::string_view name, InodeId parent = kRootInode);
@@ -97,10 +98,11 @@ class Mds {
   Answer rename(InodeId from, std::string_view name, InodeId to, std::string_view newName,
                 uint32_t flags = 0, By by = {});
   Answer setattr(InodeId ino, const std::function<void(schema::Setattr::Builder)>& set, By by = {});
-  Answer truncate(InodeId ino, uint64_t size);
+  Answer truncate(InodeId ino, uint64_t size, By by = {});
   Answer alloc(InodeId ino, uint32_t first, uint32_t count, By by = {});
   Answer removeChunks(InodeId ino, uint32_t first, uint32_t count);
-  Answer commit(InodeId ino, uint64_t size, bool tailCleaned = false);
+  Answer commit(InodeId ino, uint64_t size, bool tailCleaned = false, By by = {});
+  Answer tailCleaned(InodeId ino, uint64_t size, By by = {});
   Answer setxattr(InodeId ino, std::string_view name, std::string_view value, uint32_t flags = 0);
   Answer removexattr(InodeId ino, std::string_view name);
   Answer purge(InodeId ino, uint32_t limit = 1024);

@@ -82,6 +82,7 @@ void Op::build(schema::Mutation::Builder m) const {
       o.setSize(size);
       o.setMtimeNs(by.timeNs);
       o.setSetMtime(true);
+      o.setTailCleaned(tailCleaned);
       break;
     }
     case kTailCleaned: {
@@ -105,15 +106,18 @@ void Op::build(schema::Mutation::Builder m) const {
     case kSessionOpen:
       m.initSessionOpen().setMount("/m");
       break;
-    case kSessionEnd:
-      m.initSessionEnd().setSession(session);
+    case kSessionEnd: {
+      auto o = m.initSessionEnd();
+      o.setSession(session);
+      o.setExpired(expired);
       break;
+    }
     case kKinds:
       break;
   }
 }
 
-Model::Model(int64_t rootTimeNs) : timeNs_(rootTimeNs) {
+Model::Model(int64_t rootTimeNs, MapEpoch epoch) : firstEpoch_(epoch.value), timeNs_(rootTimeNs) {
   Node root;
   root.mode = S_IFDIR | 0755;
   root.nlink = 2;
@@ -203,7 +207,10 @@ Errc Model::make(const Op& op) {
     n.target = op.value;
     n.size = op.value.size();
   }
-  if (op.open) n.chunks.insert(0);
+  if (op.open) {
+    n.chunks.insert(0);
+    n.trusted = op.by.session;
+  }
   n.mtimeNs = n.ctimeNs = timeNs_;
   nodes[nextIno_] = n;
   entry(op.parent, op.name, nextIno_++);
@@ -301,8 +308,10 @@ Errc Model::purge(const Op& op) {
 
 Errc Model::onFile(const Op& op, Node& f) {
   constexpr uint64_t kChunk = 64ull << 20;
+  const uint64_t session = op.by.session;
   switch (op.kind) {
     case Op::kTruncate:
+      if (op.size != f.size || !f.unclean(session)) f.trusted = session;
       if (op.size < f.size) {
         auto beyond = f.chunks.lower_bound(static_cast<uint32_t>((op.size + kChunk - 1) / kChunk));
         garbage += static_cast<uint64_t>(std::distance(beyond, f.chunks.end()));
@@ -318,6 +327,7 @@ Errc Model::onFile(const Op& op, Node& f) {
       change(f, true);
       break;
     case Op::kAlloc:
+      if (!f.unclean(session)) f.trusted = session;
       for (uint32_t i = 0; i < op.count; ++i) f.chunks.insert(op.first + i);
       break;
     case Op::kRemoveChunks:
@@ -327,12 +337,16 @@ Errc Model::onFile(const Op& op, Node& f) {
       change(f, true);
       break;
     case Op::kCommit:
+      if (op.tailCleaned) f.tailUnclean = false;
+      if (op.tailCleaned || op.size > f.size || !f.unclean(session)) f.trusted = session;
       f.size = std::max(f.size, op.size);
       change(f);
       f.mtimeNs = op.by.timeNs;
       break;
     default:  // kTailCleaned
-      if (f.size == op.size) f.tailUnclean = false;
+      if (f.size != op.size || !f.unclean(session)) break;
+      f.tailUnclean = false;
+      f.trusted = session;
   }
   return Errc::kOk;
 }
@@ -397,7 +411,7 @@ Errc Model::apply(const Op& op) {
       sessions.insert(nextSession_++);
       return Errc::kOk;
     case Op::kSessionEnd:
-      sessions.erase(op.session);
+      if (sessions.erase(op.session) != 0 && op.expired) expired.insert(op.session);
       for (auto& [ino, n] : nodes)
         if (n.holders) n.holders->erase(op.session);
       return Errc::kOk;
@@ -454,6 +468,13 @@ Op Model::random(Random& random) {
   op.size = random.below(5) * (64ull << 20) + (random.chance(1, 2) ? random.below(1000) : 0);
   op.session = anySession();
   op.clearSuid = random.chance(1, 3);
+  op.tailCleaned = random.chance(1, 3);
+  op.expired = random.chance(1, 2);
+  if (!sessions.empty() && random.chance(2, 3)) {
+    auto it = sessions.begin();
+    std::advance(it, static_cast<int64_t>(random.below(sessions.size())));
+    op.by.session = *it;
+  }
   op.directory = random.chance(1, 2);
   switch (op.kind) {
     case Op::kMake: {
@@ -504,7 +525,11 @@ void Model::compare(Mds& mds) const {
     CHECK(i.mtimeNs == n.mtimeNs);
     CHECK(i.ctimeNs == n.ctimeNs);
     CHECK(i.target == n.target);
-    if (!n.dead()) CHECK(i.tailUnclean == n.tailUnclean);
+    if (!n.dead()) {
+      CHECK(i.tailUnclean == n.tailUnclean);
+      for (uint64_t s = 1; s < nextSession_; ++s)
+        CHECK(i.tailUncleanFor(SessionId(s)) == n.unclean(s));
+    }
     if (n.isDir() && !n.holders) {
       CHECK(i.parent.value == n.parent);
       std::vector<std::string> names;
@@ -536,6 +561,13 @@ void Model::compare(Mds& mds) const {
     CHECK(nodes.at(o.ino.value).holders == holders);
   }
   CHECK(mds->sessions().size() == sessions.size());
+  const ClusterMap& map = mds->map();
+  for (uint64_t s : expired) CHECK(map.fenced(SessionId(s)));
+  for (uint64_t s : sessions) CHECK_FALSE(map.fenced(SessionId(s)));
+  CHECK_FALSE(map.fenced(SessionId(nextSession_)));
+  // One epoch for each, and none for anything else that happens here.
+  CHECK(map.epoch.value == firstEpoch_ + expired.size());
+  CHECK(mds->fenceEpoch() == (expired.empty() ? MapEpoch() : map.epoch));
 }
 
 }  // namespace cairn::mds::statetest

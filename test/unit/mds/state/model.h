@@ -39,7 +39,7 @@ struct Op {
   std::string name, newName, value;
   uint32_t mode = 0, uid = 0, gid = 0, flags = 0, first = 0, count = 0;
   uint64_t size = 0, session = 0;
-  bool directory = false, open = false, clearSuid = false;
+  bool directory = false, open = false, clearSuid = false, tailCleaned = false, expired = false;
   By by;
 
   void build(schema::Mutation::Builder m) const;
@@ -53,6 +53,9 @@ struct Node {
   std::map<std::string, std::string> xattrs;
   std::set<uint32_t> chunks;
   bool tailUnclean = false;
+  // Sessions that may have stored bytes behind the end that nobody was told of: all but this one
+  // may have, as soon as there is a chunk. 0: one that the machine does not know.
+  uint64_t trusted = 0;
   int64_t mtimeNs = 0, ctimeNs = 0;
   std::optional<std::set<uint64_t>> holders;  // set: unlinked
 
@@ -60,11 +63,16 @@ struct Node {
   [[nodiscard]] bool isFile() const { return S_ISREG(mode); }
   // Only waits to be purged: nobody may use it.
   [[nodiscard]] bool dead() const { return holders && holders->empty(); }
+  // Whether the session must clean the tail before it extends the file.
+  [[nodiscard]] bool unclean(uint64_t session) const {
+    return tailUnclean || (!chunks.empty() && session != trusted);
+  }
 };
 
 class Model {
  public:
-  explicit Model(int64_t rootTimeNs);
+  // Of a machine with this map.
+  explicit Model(int64_t rootTimeNs, MapEpoch epoch = {});
   // What the operation does at its command's time.
   Errc apply(const Op& op);
   // One that often makes sense, and often nearly so.
@@ -73,7 +81,7 @@ class Model {
   void compare(Mds& mds) const;
 
   std::map<uint64_t, Node> nodes;
-  std::set<uint64_t> sessions;
+  std::set<uint64_t> sessions, expired;
   uint64_t garbage = 0;
 
  private:
@@ -93,6 +101,7 @@ class Model {
   void change(Node& n, bool data = false);
   [[nodiscard]] uint64_t pick(Random& random, bool directory) const;
 
+  const uint64_t firstEpoch_;
   uint64_t nextIno_ = 2, nextSession_ = 1;
   int64_t timeNs_;
 };

@@ -17,7 +17,7 @@ TEST_CASE("model: random operations in groups behave as on a reference namespace
     options.cacheBytes = seed % 2 == 0 ? 2000 : 64u << 20;
     if (seed % 4 < 2) options.cookieOf = poorCookie;
     Mds mds(3, options);
-    Model model(mds.inode(kRootInode).ctimeNs);
+    Model model(mds.inode(kRootInode).ctimeNs, mds->map().epoch);
     uint64_t succeeded = 0, failed = 0;
     for (int round = 0; round < 1500; ++round) {
       std::vector<Command> group;
@@ -47,5 +47,6 @@ TEST_CASE("model: random operations in groups behave as on a reference namespace
     model.compare(mds);
     CHECK(succeeded > 1000);  // the workload is neither idle nor all refusals
     CHECK(failed > 500);
+    CHECK(model.expired.size() > 10);
   }
 }

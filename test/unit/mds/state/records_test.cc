@@ -27,6 +27,7 @@ Inode largest(uint32_t type) {
   i.parent = InodeId(UINT64_MAX);
   i.changeVersion = i.dataVersion = UINT64_MAX;
   i.xattrCount = i.xattrListBytes = 1u << 16;
+  i.writer = SessionId(UINT64_MAX);
   return i;
 }
 
@@ -35,7 +36,7 @@ Inode largest(uint32_t type) {
 TEST_CASE("records: an inode takes no more than its budget, and a usual one much less") {
   for (uint32_t type : {S_IFREG, S_IFDIR, S_IFCHR, S_IFLNK}) {
     auto i = largest(type);
-    CHECK(keys::inode(i.ino).size() + encodeInode(i).size() <= 170);
+    CHECK(keys::inode(i.ino).size() + encodeInode(i).size() <= 180);
   }
   Inode usual;
   usual.ino = InodeId(1'000'000'000);
@@ -46,6 +47,7 @@ TEST_CASE("records: an inode takes no more than its budget, and a usual one much
   usual.pool = PoolId(1);
   usual.size = 4096;
   usual.chunkCount = 1;
+  usual.writer = SessionId(1'000'000);
   usual.changeVersion = usual.dataVersion = 3;
   usual.btimeNs = usual.atimeNs = 1'700'000'000'123'456'789;
   usual.mtimeNs = usual.ctimeNs = usual.btimeNs + 1'000'000'000;
@@ -72,10 +74,38 @@ TEST_CASE("records: inodes come back as they were") {
     CHECK(back->ctimeNs == i.ctimeNs);
     CHECK(back->condemned == i.condemned);
     CHECK(back->tailUnclean);
+    CHECK(back->writer == i.writer);
     CHECK((back->parent == i.parent) == S_ISDIR(type));
     CHECK((back->rdev == i.rdev) == S_ISCHR(type));
     CHECK((back->target == i.target) == S_ISLNK(type));
   }
+}
+
+TEST_CASE("records: an inode from before writers were recorded has none") {
+  auto i = largest(S_IFREG);
+  i.writer = {};
+  const auto key = keys::inode(i.ino), value = encodeInode(i);
+  // Byte for byte what programs without the field wrote: flags 1 (tail) and 2 (xattrs).
+  CHECK(value[1] == 3);
+  auto back = decodeInode(key, value);
+  REQUIRE(back.has_value());
+  CHECK_FALSE(back->writer);
+  CHECK(encodeInode(*back) == value);
+  back->tailUnclean = false;
+  // Nobody knows who wrote it last: everybody looks behind its end.
+  CHECK(back->tailUncleanFor(SessionId(1)));
+}
+
+TEST_CASE("records: fences come back as they were") {
+  const FenceRecord fence{MapEpoch(9), {SessionId(300), {SessionId(1), SessionId(299)}}};
+  const auto value = encodeFence(fence);
+  auto back = decodeFence(keys::mapFence(), value);
+  REQUIRE(back.has_value());
+  CHECK(back->epoch == fence.epoch);
+  CHECK(back->fence == fence.fence);
+  for (size_t n = 0; n < value.size(); ++n)
+    CHECK(decodeFence(keys::mapFence(), value.substr(0, n)).error().code == Errc::kCorrupt);
+  CHECK(decodeFence(keys::mapFence(), value + "x").error().code == Errc::kCorrupt);
 }
 
 TEST_CASE("records: the example in FORMAT.md is what is written") {
@@ -150,6 +180,7 @@ TEST_CASE("records: random bytes never do more than fail") {
     (void)decodeReply(key, value);
     (void)decodeCounters(key, value);
     (void)decodeMapHeader(key, value);
+    (void)decodeFence(key, value);
     (void)decodeOsd(key, value);
     (void)decodePool(key, value);
     (void)decodeGroup(key, value);
@@ -200,13 +231,18 @@ TEST_CASE("open: a newer format, damage and a foreign database are told apart") 
   newer[0] = 2;
   CHECK(openWith("N", newer).code == Errc::kVersion);
   auto unknownFeature = encodeCounters({});
-  unknownFeature[1] = 1;
+  unknownFeature[1] = 2;
   CHECK(openWith("N", unknownFeature).code == Errc::kVersion);
+  auto noFeature = encodeCounters({});
+  REQUIRE(noFeature[1] == 1);
+  noFeature[1] = 0;  // of a program from before the first feature
+  CHECK(openWith("N", noFeature).code == Errc::kOk);
   auto compatibleFeature = encodeCounters({});
   compatibleFeature[2] = 1;
   CHECK(openWith("N", compatibleFeature).code == Errc::kOk);
   CHECK(openWith("N", "").code == Errc::kCorrupt);
   CHECK(openWith("Mh", "\x01").code == Errc::kCorrupt);
+  CHECK(openWith("Mf", "\x01").code == Errc::kCorrupt);
   CHECK(openWith(keys::reply(SessionId(77), 1), encodeReply({})).code == Errc::kCorrupt);
 
   Mds foreign(0, {}, 0);
