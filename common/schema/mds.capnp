@@ -39,7 +39,8 @@ struct Reclaim {
   open @0 :List(UInt64);    # inodes
   read @1 :List(UInt64);    # inodes with a read lease
   write @2 :List(UInt64);   # inodes with a write lease
-  last @3 :Bool;
+  last @3 :Bool;            # what no request since the connection listed is given back; `open` only adds
+  leases @4 :Bool;          # as in SessionOpen, for a server that was started since
 }
 
 # Leases: see LEASES.md.
@@ -208,6 +209,7 @@ struct SessionOpen {
   mount @1 :Text;
   pid @2 :UInt32;
   host @3 :Text;
+  leases @4 :Bool;          # grants are welcome, and recalls will be answered
 }
 
 struct SessionEnd {
@@ -264,11 +266,12 @@ struct Bootstrap {
 # ---- answers ----
 
 struct MdsReply {
-  leaseSerial @12 :UInt64;    # of every lease that this reply grants (Attr.lease, dirLease)
+  leaseSerial @12 :UInt64;    # of every lease that this reply grants (Attr.lease, dirLease); reclaim: of all that
+                              # it listed, and whatever was seen before counts no longer
   dirLease @13 :Bool;         # lookup, readdir: the receiver holds a read lease on the directory
   barrier @14 :UInt64;        # data requests must carry at least this map epoch (OsdRequest.mapEpoch)
   union {
-    none @0 :Void;            # lookup: there is no such name
+    none @0 :Void;            # lookup: there is no such name (sessions without leases are told kNotFound)
     entry @1 :Entry;          # lookup, make, link, open, resolve, lease
     attr @2 :Types.Attr;      # getattr, setattr, commitWrite
     readdir @3 :ReaddirReply;
@@ -294,7 +297,7 @@ struct ReaddirReply {
     ino @1 :UInt64;
     type @2 :UInt8;           # DT_* of readdir(3)
     cookie @3 :UInt64;
-    attr @4 :Types.Attr;      # plus only
+    attr @4 :Types.Attr;      # plus only; ino 0: not known here, another session is writing the file: look it up
   }
   entries @0 :List(DirEntry);
   end @1 :Bool;
