@@ -83,7 +83,6 @@ Task<Result<void>> MdsLink::enroll() {
 }
 
 Task<Result<void>> MdsLink::beat() {
-  ++beats_;
   OutMessage m;
   auto h = m.body<schema::MdsRequest>().initHeartbeat();
   h.setOsd(map_.self().value);
@@ -121,6 +120,7 @@ Task<Result<void>> MdsLink::beat() {
 }
 
 Task<Result<void>> MdsLink::step() {
+  ++steps_;
   // A message from the network may be malformed anywhere; its accessors say so by throwing.
   Result<void> result = fail(Errc::kBadMessage, "the MDS's answer is not readable");
   try {
@@ -154,13 +154,13 @@ Task<Result<void>> MdsLink::run() {
 }
 
 Task<Result<void>> MdsLink::refresh(MapEpoch atLeast) {
-  // However many ask for however wild an epoch: one heartbeat at a time, and whoever waited while
-  // one was sent takes its answer.
+  // However many ask for however wild an epoch: one attempt at a time, and whoever waited while one
+  // was begun takes its outcome, a failure too.
   if (closed_) co_return fail(Errc::kCanceled, "closing");
-  const uint64_t before = beats_;
+  const uint64_t before = steps_;
   auto guard = co_await beating_.lock();
   if (closed_) co_return fail(Errc::kCanceled, "closing");
-  if (map_.epoch() >= atLeast || beats_ > before) co_return Result<void>{};
+  if (map_.epoch() >= atLeast || steps_ > before) co_return Result<void>{};
   co_return co_await step();
 }
 

@@ -26,8 +26,7 @@ namespace cairn::osd {
 class MapSource {
  public:
   virtual ~MapSource() = default;
-  // Returns once the map is at `atLeast`, or an answer that was asked for after this call has
-  // arrived.
+  // Returns once the map is at `atLeast`, or an attempt that was begun after this call has ended.
   virtual Task<Result<void>> refresh(MapEpoch atLeast) = 0;
 };
 
@@ -77,7 +76,7 @@ class MdsLink final : public MapSource {
   size_t current_ = 0;                               // the one that answered last
   bool enrolled_ = false, joined_ = false, closed_ = false;
   Duration interval_;
-  uint64_t beats_ = 0;  // sent so far
+  uint64_t steps_ = 0;  // begun so far
   Result<void> outcome_;
   AsyncMutex beating_;
   Event stop_;

@@ -24,6 +24,8 @@ struct Probe {
             m.counter("osd_replicated_bytes", "Bytes of data stored for other primaries.")),
         refusedBusy(m.counter("osd_refused_busy", "Requests refused because a limit was reached.")),
         refusedStale(m.counter("osd_refused_stale", "Requests refused for their map epoch.")),
+        refusedFenced(
+            m.counter("osd_refused_fenced", "Requests refused because their session expired.")),
         refusedUncertain(m.counter("osd_refused_uncertain",
                                    "Reads refused because a write there is not on all replicas.")),
         repaired(m.counter("osd_settled_ranges", "Ranges sent again after a failed replication.")) {
@@ -32,7 +34,7 @@ struct Probe {
   OpMetrics &read, &write, &zero, &allocate, &remove, &replicate, &extents, &stat, &list, &ping;
   OpMetrics& forward;  // one mutation sent to one replica
   uint64_t &bytesRead, &bytesWritten, &bytesReplicated;
-  uint64_t &refusedBusy, &refusedStale, &refusedUncertain, &repaired;
+  uint64_t &refusedBusy, &refusedStale, &refusedFenced, &refusedUncertain, &repaired;
 };
 
 }  // namespace cairn::osd

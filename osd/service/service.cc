@@ -109,10 +109,20 @@ Result<Service::Admission> Service::take(size_t bytes) {
   return Admission(*this, bytes);
 }
 
+Result<void> Service::checkFence(const Context& ctx) {
+  if (!map_.map() || !map_.map()->fenced(ctx.session)) return {};
+  ++probe_.refusedFenced;
+  return fail(Errc::kSessionExpired, "osd." + std::to_string(map_.self().value) + ": session " +
+                                         std::to_string(ctx.session.value) +
+                                         " expired and is fenced in map epoch " +
+                                         std::to_string(map_.epoch().value));
+}
+
 Result<Placement> Service::recheck(const Context& ctx, Need need, ChunkId chunk) {
   if (closed_) return fail(Errc::kUnavailable, "the OSD is stopping; try again");
   if (env_.reactor.now() >= ctx.deadline)
     return fail(Errc::kTimeout, "the request waited longer than its sender");
+  TRY(checkFence(ctx));
   auto at = map_.check(ctx.target, need);
   if (!at && at.error().code == Errc::kStaleEpoch) ++probe_.refusedStale;
   TRY(at);
@@ -121,13 +131,14 @@ Result<Placement> Service::recheck(const Context& ctx, Need need, ChunkId chunk)
 }
 
 Task<Result<Placement>> Service::admit(const Context& ctx, Need need, ChunkId chunk) {
-  if (map_.leased() && ctx.target.epoch > map_.epoch()) {
-    (void)co_await source_.refresh(ctx.target.epoch);
-    if (ctx.target.epoch > map_.epoch())
+  const MapEpoch wanted = std::max(ctx.target.epoch, ctx.mapEpoch);
+  if (map_.leased() && wanted > map_.epoch()) {
+    (void)co_await source_.refresh(wanted);
+    if (wanted > map_.epoch())
       co_return fail(Errc::kUnavailable,
-                     "map epoch " + std::to_string(ctx.target.epoch.value) +
-                         " has not reached osd." + std::to_string(map_.self().value) +
-                         " yet, which is at " + std::to_string(map_.epoch().value) + "; try again");
+                     "map epoch " + std::to_string(wanted.value) + " has not reached osd." +
+                         std::to_string(map_.self().value) + " yet, which is at " +
+                         std::to_string(map_.epoch().value) + "; try again");
   }
   co_return recheck(ctx, need, chunk);
 }
@@ -164,7 +175,9 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
   const uint32_t limitMs = request.header().getDeadlineMs();
   const Context ctx{
       {PoolId{body.getPool()}, PgIndex{body.getPg()}, MapEpoch{body.getPgEpoch()}},
-      limitMs == 0 ? TimePoint::max() : clock.now() + std::chrono::milliseconds(limitMs)};
+      limitMs == 0 ? TimePoint::max() : clock.now() + std::chrono::milliseconds(limitMs),
+      SessionId{body.getSession()},
+      MapEpoch{body.getMapEpoch()}};
   switch (body.which()) {
     case schema::OsdRequest::READ: {
       auto r = body.getRead();

@@ -5,12 +5,17 @@
 // group, for a sender whose map agrees with ours on that group (map_state.h). That is checked again
 // once the blocks are locked, because both may have changed while the request waited.
 //
+// A client's session that the map fences is served nothing. Whoever may meet what such a session
+// did carries the epoch of its fence (OsdRequest.mapEpoch), and waits here until our map is as new.
+// Invariant: after a request that carried the fence's epoch was let in, no mutation of a fenced
+// session is ordered; those ordered before still hold the locks of their blocks.
+//
 // A read locks its blocks shared, a mutation exclusive and until every replica has it (see
 // replicator.h): what a read returns is durable on every in-sync replica.
 //
 // Errors: kUnavailable and kBusyTryLater: try again; kStaleEpoch: fetch the map (the text says our
-// epoch); kStale: the chunk was removed; kCorrupt, kIo: of the stored data; kNoSpace; kInvalid: the
-// request makes no sense. One reactor thread.
+// epoch); kSessionExpired: fenced; kStale: the chunk was removed; kCorrupt, kIo: of the stored
+// data; kNoSpace; kInvalid: the request makes no sense. One reactor thread.
 #pragma once
 
 #include <functional>
@@ -66,6 +71,8 @@ class Service final : public RpcHandler {
   struct Context {
     Target target;
     TimePoint deadline;  // the sender waits no longer
+    SessionId session;   // of the client that asks; none for everybody else
+    MapEpoch mapEpoch;   // our map is to be at least this new
   };
 
   Task<Result<OutMessage>> dispatch(const InMessage& request, RpcPeer& peer);
@@ -82,10 +89,13 @@ class Service final : public RpcHandler {
   Result<OutMessage> list(ChunkId after, size_t limit);
   Result<OutMessage> ping();
 
-  // Map and lease, refreshing the map when the sender's is newer.
+  // Map, lease and fence, refreshing the map when the sender's is newer. Waits for one answer of an
+  // MDS at the most, or for the lack of it.
   Task<Result<Placement>> admit(const Context& ctx, Need need, ChunkId chunk);
   // The same without waiting: to be asked once the lock is held.
   Result<Placement> recheck(const Context& ctx, Need need, ChunkId chunk);
+  // kSessionExpired if the sender is fenced.
+  Result<void> checkFence(const Context& ctx);
   Task<Result<OutMessage>> mutateAll(Context ctx, Placement at, const ChunkTable::Ref& chunk,
                                      std::vector<Mutation> pieces);
   Result<Admission> take(size_t bytes);

@@ -44,6 +44,9 @@ Task<Result<OutMessage>> Service::mutateAll(Context ctx, Placement at, const Chu
                                             std::vector<Mutation> pieces) {
   ChunkVersion version = chunk->last;
   for (Mutation& piece : pieces) {
+    // Reading the edges or storing the piece before took time: the fence may have come meanwhile.
+    // From here to where the mutation is numbered and sent nothing waits.
+    CO_TRY(checkFence(ctx));
     auto done = co_await replicator_.mutate(at, ctx.target, chunk, std::move(piece));
     CO_TRY(done);
     version = *done;
