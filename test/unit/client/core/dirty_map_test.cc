@@ -12,7 +12,7 @@ using namespace cairn::client;
 
 namespace {
 
-struct Fixture {
+struct DirtyFixture {
   sim::SimWorld world{1};
   sim::SimNode& node = world.addNode("host");
   DirtyBudget budget{node.reactor(), 64 * kMiB};
@@ -27,7 +27,7 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("dirty map: a sequential writer's bytes leave as whole pieces") {
-  Fixture f;
+  DirtyFixture f;
   for (uint64_t at = 0; at < 4 * kMiB; at += 64 * kKiB) f.write(at, 64 * kKiB);
   for (uint64_t i = 0; i < 4; ++i) {
     auto e = f.map->next();
@@ -42,7 +42,7 @@ TEST_CASE("dirty map: a sequential writer's bytes leave as whole pieces") {
 }
 
 TEST_CASE("dirty map: what is being flushed does not change, and newer bytes follow it") {
-  Fixture f;
+  DirtyFixture f;
   f.write(0, kMiB, 1);
   auto first = f.map->next();
   REQUIRE(first);
@@ -63,7 +63,7 @@ TEST_CASE("dirty map: what is being flushed does not change, and newer bytes fol
 }
 
 TEST_CASE("dirty map: waiting for what is dirty now does not wait for what comes later") {
-  Fixture f;
+  DirtyFixture f;
   f.write(0, 100);
   uint64_t cut = f.map->cut();
   f.write(5 * kMiB, 100);
@@ -80,7 +80,7 @@ TEST_CASE("dirty map: waiting for what is dirty now does not wait for what comes
 
 TEST_CASE("dirty map: random writes and flushes give the newest bytes, over and under") {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
-    Fixture f;
+    DirtyFixture f;
     SeededRandom random(seed);
     constexpr uint64_t kSpace = 3 * kMiB;
     std::vector<uint8_t> model(kSpace), disk(kSpace);  // newest; what was flushed

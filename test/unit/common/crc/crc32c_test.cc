@@ -17,7 +17,7 @@ Bytes asBytes(std::string_view s) {
   return {reinterpret_cast<const uint8_t*>(s.data()), s.size()};
 }
 
-std::vector<uint8_t> pattern(size_t n) {
+std::vector<uint8_t> crcPattern(size_t n) {
   std::vector<uint8_t> v(n);
   uint32_t x = 1;
   for (auto& b : v) b = static_cast<uint8_t>((x = x * 1664525 + 1013904223) >> 24);
@@ -57,7 +57,7 @@ TEST_CASE("CRC32C gives the values of RFC 3720, appendix B.4") {
 }
 
 TEST_CASE("CRC32C agrees with the polynomial at every length and alignment") {
-  auto data = pattern(1024 + 16);
+  auto data = crcPattern(1024 + 16);
   for (size_t at : {0u, 1u, 3u, 7u, 8u, 15u})
     for (size_t n = 0; n < 300; n += 7) {
       Bytes b = Bytes(data).subspan(at, n);
@@ -66,7 +66,7 @@ TEST_CASE("CRC32C agrees with the polynomial at every length and alignment") {
 }
 
 TEST_CASE("extending gives the CRC of the whole") {
-  auto data = pattern(10000);
+  auto data = crcPattern(10000);
   const uint32_t whole = crc32c(data);
   for (size_t cut : {0u, 1u, 4095u, 4096u, 9999u, 10000u})
     CHECK(crc32cExtend(crc32c(Bytes(data).first(cut)), Bytes(data).subspan(cut)) == whole);
@@ -79,7 +79,7 @@ TEST_CASE("the zero block's CRC is that of 4 KiB of zeros") {
 }
 
 TEST_CASE("block CRCs cover exactly the bytes of each touched block") {
-  auto data = pattern(3 * kBlockSize);
+  auto data = crcPattern(3 * kBlockSize);
   SUBCASE("aligned") {
     auto crcs = blockCrcs(8 * kBlockSize, data);
     REQUIRE(crcs.size() == 3);
@@ -105,7 +105,7 @@ TEST_CASE("block CRCs cover exactly the bytes of each touched block") {
 }
 
 TEST_CASE("a match needs the right bytes, the right offset and exactly one CRC per block") {
-  auto data = pattern(2 * kBlockSize + 17);
+  auto data = crcPattern(2 * kBlockSize + 17);
   const uint64_t offset = 3 * kBlockSize + 77;
   auto crcs = blockCrcs(offset, data);
   Bytes wire = crcBytes(crcs);

@@ -20,7 +20,7 @@ using namespace cairn;
 
 namespace {
 
-struct Fixture {
+struct DiskFixture {
   BufferPool buffers;
   std::unique_ptr<UringReactor> reactor = makeReactor();
   UringDisk disk{*reactor};
@@ -53,7 +53,7 @@ std::vector<Buffer> partsOf(Buffer a) {
   return v;
 }
 
-Task<void> readBackBody(Fixture& f, File& file) {
+Task<void> readBackBody(DiskFixture& f, File& file) {
   // One part, parts that lie side by side, and more scattered parts than fit without allocation.
   Buffer one = f.random(kMiB, 1);
   CHECK(co_await file.write(partsOf(one), 0, false));
@@ -89,7 +89,7 @@ Task<void> writeOne(File& file, Buffer b, uint64_t offset, Result<void>& out) {
 }  // namespace
 
 TEST_CASE("what was written is read back, in one part or many") {
-  Fixture f;
+  DiskFixture f;
   auto file = f.open(f.dir.path("data"), {.createBytes = 8 * kMiB});
   REQUIRE(file);
   CHECK((*file)->size() == 8 * kMiB);
@@ -97,7 +97,7 @@ TEST_CASE("what was written is read back, in one part or many") {
 }
 
 TEST_CASE("what was written is there after closing and opening, and seen by others") {
-  Fixture f;
+  DiskFixture f;
   Buffer out = f.random(kMiB, 7);
   {
     auto file = f.open(f.dir.path("data"), {.createBytes = 4 * kMiB, .zeroBytes = 2 * kMiB});
@@ -118,7 +118,7 @@ TEST_CASE("what was written is there after closing and opening, and seen by othe
 }
 
 TEST_CASE("many writes in flight all arrive") {
-  static constexpr auto body = [](Fixture& f, File& file) -> Task<void> {
+  static constexpr auto body = [](DiskFixture& f, File& file) -> Task<void> {
     constexpr size_t kWrites = 2048;  // more than the submission queue holds
     std::vector<Result<void>> results(kWrites, fail(Errc::kInvalid));
     std::vector<Task<void>> tasks;
@@ -138,14 +138,14 @@ TEST_CASE("many writes in flight all arrive") {
     }
     CHECK(wrong == 0);
   };
-  Fixture f;
+  DiskFixture f;
   auto file = f.open(f.dir.path("data"), {.createBytes = 8 * kMiB});
   REQUIRE(file);
   f.reactor->run(body(f, **file));
 }
 
 TEST_CASE("reads and writes past the end are refused and change nothing") {
-  Fixture f;
+  DiskFixture f;
   auto file = f.open(f.dir.path("data"), {.createBytes = 64 * kKiB});
   REQUIRE(file);
   Buffer b = f.buffers.zeroed(8 * kKiB);
@@ -161,7 +161,7 @@ TEST_CASE("reads and writes past the end are refused and change nothing") {
 }
 
 TEST_CASE("a file that was made shorter behind our back is no endless read") {
-  Fixture f;
+  DiskFixture f;
   auto file = f.open(f.dir.path("data"), {.createBytes = 64 * kKiB});
   REQUIRE(file);
   std::filesystem::resize_file(f.dir.path("data"), 8 * kKiB);
@@ -171,7 +171,7 @@ TEST_CASE("a file that was made shorter behind our back is no endless read") {
 }
 
 TEST_CASE("a created file has all its space, and creating it twice is kExists") {
-  Fixture f;
+  DiskFixture f;
   REQUIRE(f.open(f.dir.path("data"), {.createBytes = 4 * kMiB}));
   struct stat st{};
   REQUIRE(::stat(f.dir.path("data").c_str(), &st) == 0);
@@ -184,7 +184,7 @@ TEST_CASE("a created file has all its space, and creating it twice is kExists") 
 }
 
 TEST_CASE("an exclusive file is opened once, by whichever process") {
-  Fixture f;
+  DiskFixture f;
   auto first = f.open(f.dir.path("data"), {.createBytes = kMiB});
   REQUIRE(first);
   auto second = f.open(f.dir.path("data"), {});
@@ -198,7 +198,7 @@ TEST_CASE("an exclusive file is opened once, by whichever process") {
 }
 
 TEST_CASE("no space: the error tells how much there is, and nothing is left behind") {
-  Fixture f;
+  DiskFixture f;
   auto file = f.open(f.dir.path("data"), {.createBytes = uint64_t{1} << 50});
   REQUIRE_FALSE(file);
   CHECK((file.error().code == Errc::kNoSpace || file.error().code == Errc::kTooBig));
@@ -207,7 +207,7 @@ TEST_CASE("no space: the error tells how much there is, and nothing is left behi
 }
 
 TEST_CASE("a small file system that fills up refuses the file and keeps none of it") {
-  Fixture f;
+  DiskFixture f;
   std::string mount = f.dir.path("small");
   std::filesystem::create_directory(mount);
   if (::mount("none", mount.c_str(), "tmpfs", 0, "size=1m") != 0) {
@@ -225,7 +225,7 @@ TEST_CASE("a small file system that fills up refuses the file and keeps none of 
 }
 
 TEST_CASE("a file system without direct I/O is named, and what to use instead") {
-  Fixture f;
+  DiskFixture f;
   auto file = f.open("/proc/version", {.writable = false, .exclusive = false});
   REQUIRE_FALSE(file);
   CHECK(file.error().code == Errc::kNotSupported);
@@ -248,7 +248,7 @@ TEST_CASE("a file system without direct I/O is named, and what to use instead") 
 }
 
 TEST_CASE("what cannot be opened says why") {
-  Fixture f;
+  DiskFixture f;
   auto none = f.open(f.dir.path("none"), {});
   REQUIRE_FALSE(none);
   CHECK(none.error().code == Errc::kNotFound);
@@ -262,7 +262,7 @@ TEST_CASE("what cannot be opened says why") {
 }
 
 TEST_CASE("a block device is read, written, measured and held alone") {
-  Fixture f;
+  DiskFixture f;
   REQUIRE(f.open(f.dir.path("image"), {.createBytes = 8 * kMiB}));
   int control = ::open("/dev/loop-control", O_RDWR | O_CLOEXEC);
   int number = control < 0 ? -1 : ::ioctl(control, LOOP_CTL_GET_FREE);
@@ -296,7 +296,7 @@ TEST_CASE("a block device is read, written, measured and held alone") {
 }
 
 TEST_CASE("reads and writes work with registered memory as without") {
-  Fixture f;
+  DiskFixture f;
   BufferPool pool(64 << 20, 4 << 20);
   if (!f.reactor->registerArena(pool.arena())) {
     MESSAGE("skipped: this process may not lock 4 MiB (ulimit -l)");

@@ -19,19 +19,19 @@ using sim::SimWorld;
 
 namespace {
 
-struct TempDir {
-  TempDir() {
+struct KvDirectory {
+  KvDirectory() {
     std::string name = (std::filesystem::temp_directory_path() / "kv_test.XXXXXX").string();
     REQUIRE(::mkdtemp(name.data()) != nullptr);
     path = name;
   }
-  ~TempDir() { std::filesystem::remove_all(path); }
+  ~KvDirectory() { std::filesystem::remove_all(path); }
   std::filesystem::path path;
 };
 
 // The host's file system, under a simulated reactor: offloaded work runs at once.
-struct Fixture {
-  TempDir dir;
+struct KvFixture {
+  KvDirectory dir;
   SimWorld world{1};
   SimNode& node = world.addNode("host");
   std::unique_ptr<KvFactory> factory = makeLevelKvFactory();
@@ -49,7 +49,7 @@ struct Fixture {
 
 }  // namespace
 
-TEST_CASE_FIXTURE(Fixture, "kv: batches are there after a reopen; later calls win") {
+TEST_CASE_FIXTURE(KvFixture, "kv: batches are there after a reopen; later calls win") {
   auto kv = opened();
   KvBatch batch;
   batch.put("a", "1");
@@ -67,7 +67,7 @@ TEST_CASE_FIXTURE(Fixture, "kv: batches are there after a reopen; later calls wi
   CHECK(kv->get(std::string_view("nul\0key", 7))->empty());
 }
 
-TEST_CASE_FIXTURE(Fixture, "kv: an iterator sees the moment it was made, in key order") {
+TEST_CASE_FIXTURE(KvFixture, "kv: an iterator sees the moment it was made, in key order") {
   auto kv = opened();
   KvBatch batch;
   for (char c : std::string("dbfa")) batch.put(std::string(1, c), std::string(3, c));
@@ -90,7 +90,7 @@ TEST_CASE_FIXTURE(Fixture, "kv: an iterator sees the moment it was made, in key 
   CHECK_FALSE(it->valid());
 }
 
-TEST_CASE_FIXTURE(Fixture, "kv: writes go on over many memtables, and all are found again") {
+TEST_CASE_FIXTURE(KvFixture, "kv: writes go on over many memtables, and all are found again") {
   constexpr int kRecords = 20'000;
   auto kv = opened({.writeBufferBytes = 256u << 10});
   for (int i = 0; i < kRecords; ++i) {
@@ -107,7 +107,7 @@ TEST_CASE_FIXTURE(Fixture, "kv: writes go on over many memtables, and all are fo
   }
 }
 
-TEST_CASE_FIXTURE(Fixture, "kv: what cannot be opened says which, why and the way out") {
+TEST_CASE_FIXTURE(KvFixture, "kv: what cannot be opened says which, why and the way out") {
   auto error = [this](KvOptions options = {}) {
     auto kv = open(options);
     REQUIRE_FALSE(kv.has_value());
@@ -127,7 +127,7 @@ TEST_CASE_FIXTURE(Fixture, "kv: what cannot be opened says which, why and the wa
   CHECK(error().code == Errc::kNotFound);
 }
 
-TEST_CASE_FIXTURE(Fixture, "kv: a log that power loss left with a tail of zeros opens, up to it") {
+TEST_CASE_FIXTURE(KvFixture, "kv: a log that power loss left with a tail of zeros opens, up to it") {
   auto kv = opened();
   for (int i = 0; i < 100; ++i) {
     KvBatch batch;
@@ -172,7 +172,7 @@ Task<void> manyWriters(Reactor& reactor, Kv& kv, int writers, int records) {
 
 TEST_CASE("kv: syncs on the pool run beside writes, also while memtables change") {
   auto reactor = makeReactor();
-  TempDir dir;
+  KvDirectory dir;
   auto factory = makeLevelKvFactory();
   const std::string path = (dir.path / "db").string();
   auto kv = factory->open(*reactor, path, {.writeBufferBytes = 256u << 10});
@@ -186,7 +186,7 @@ TEST_CASE("kv: syncs on the pool run beside writes, also while memtables change"
       REQUIRE((*kv)->get(std::to_string(w) + "/" + std::to_string(i)).has_value());
 }
 
-TEST_CASE_FIXTURE(Fixture, "kv: destroy removes a closed database, and refuses an open one") {
+TEST_CASE_FIXTURE(KvFixture, "kv: destroy removes a closed database, and refuses an open one") {
   CHECK(factory->destroy(path).has_value());  // there is none
   auto kv = opened();
   CHECK(factory->destroy(path).error().code == Errc::kBusy);

@@ -47,7 +47,7 @@ struct TestLog {
   }
 };
 
-TestLog sample() {
+TestLog sampleLog() {
   TestLog log;
   for (int i = 0; i < 60; ++i) log.add(std::string(static_cast<size_t>(i * 97 + 20), 'r'));
   log.add(std::string(100'000, 'l'));  // over several blocks
@@ -58,7 +58,7 @@ TestLog sample() {
 }  // namespace
 
 TEST_CASE("kv: a whole log is not cut, also when its last value ends in zeros") {
-  TestLog log = sample();
+  TestLog log = sampleLog();
   CHECK_FALSE(tornLogTail(log.bytes).has_value());
   log.add(std::string(500, '\0'));
   CHECK_FALSE(tornLogTail(log.bytes).has_value());
@@ -66,7 +66,7 @@ TEST_CASE("kv: a whole log is not cut, also when its last value ends in zeros") 
 }
 
 TEST_CASE("kv: wherever a zero-filled tail begins, the log is cut at the record that it tears") {
-  const TestLog whole = sample();
+  const TestLog whole = sampleLog();
   for (size_t from = 0; from < whole.bytes.size(); from += 61) {
     CAPTURE(from);
     std::string torn = whole.bytes;
@@ -81,7 +81,7 @@ TEST_CASE("kv: wherever a zero-filled tail begins, the log is cut at the record 
 }
 
 TEST_CASE("kv: damage before the zeros is not taken for a torn tail") {
-  TestLog log = sample();
+  TestLog log = sampleLog();
   std::string damaged = log.bytes;
   damaged[log.starts[10] + 20] ^= 1;
   std::fill(damaged.end() - 5, damaged.end(), '\0');

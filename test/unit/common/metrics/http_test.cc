@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint16_t kPort = 7900;
 
-bool has(const std::string& text, std::string_view part) {
+bool holds(const std::string& text, std::string_view part) {
   return text.find(part) != text.npos;
 }
 
@@ -87,11 +87,11 @@ TEST_CASE("GET /metrics shows the registry") {
   s.server.env().metrics.counter("widgets", "Widgets.") = 41;
   const std::string reply = s.get("/metrics");
   CHECK(reply.starts_with("HTTP/1.1 200 OK\r\n"));
-  CHECK(has(reply, "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
-  CHECK(has(reply, "Connection: close\r\n"));
-  CHECK(has(reply, "\ncairn_widgets_total 41\n"));
-  CHECK(has(s.get("/metrics?format=prometheus"), "cairn_widgets_total 41"));
-  CHECK(has(s.raw("GET /metrics HTTP/1.0\n\n"), "cairn_widgets_total 41"));
+  CHECK(holds(reply, "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+  CHECK(holds(reply, "Connection: close\r\n"));
+  CHECK(holds(reply, "\ncairn_widgets_total 41\n"));
+  CHECK(holds(s.get("/metrics?format=prometheus"), "cairn_widgets_total 41"));
+  CHECK(holds(s.raw("GET /metrics HTTP/1.0\n\n"), "cairn_widgets_total 41"));
 }
 
 TEST_CASE("/healthz answers 200, or 503 with the reason") {
@@ -104,7 +104,7 @@ TEST_CASE("/healthz answers 200, or 503 with the reason") {
   });
   const std::string reply = s.get("/healthz");
   CHECK(reply.starts_with("HTTP/1.1 503 "));
-  CHECK(has(reply, "\r\n\r\nno lease"));
+  CHECK(holds(reply, "\r\n\r\nno lease"));
   healthy = true;
   CHECK(s.get("/healthz").starts_with("HTTP/1.1 200 OK"));
 }
@@ -113,7 +113,7 @@ TEST_CASE("HEAD gives the head alone") {
   Served s;
   const std::string reply = s.raw("HEAD /healthz HTTP/1.1\r\n\r\n");
   CHECK(reply.starts_with("HTTP/1.1 200 OK"));
-  CHECK(has(reply, "Content-Length: 3\r\n"));
+  CHECK(holds(reply, "Content-Length: 3\r\n"));
   CHECK(reply.ends_with("\r\n\r\n"));
 }
 
@@ -124,7 +124,7 @@ TEST_CASE("what is not served is refused with the code that says why") {
   CHECK(s.get("/../etc/passwd").starts_with("HTTP/1.1 404 "));
   const std::string post = s.raw("POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
   CHECK(post.starts_with("HTTP/1.1 405 "));
-  CHECK(has(post, "Allow: GET, HEAD\r\n"));
+  CHECK(holds(post, "Allow: GET, HEAD\r\n"));
   CHECK(s.raw("GET /metrics HTTP/2.0\r\n\r\n").starts_with("HTTP/1.1 400 "));
   CHECK(s.raw("GET /metrics\r\n\r\n").starts_with("HTTP/1.1 400 "));
   CHECK(s.raw("get /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 400 "));
@@ -173,7 +173,7 @@ TEST_CASE("close ends connections that are open") {
   const TimePoint before = s.world.now();
   CHECK(s.world.await(s.server, s.metrics->close()));
   CHECK(s.world.now() - before < 1s);
-  CHECK(has(s.get("/healthz"), "no connection"));
+  CHECK(holds(s.get("/healthz"), "no connection"));
 }
 
 TEST_CASE("a port in use is an error that names it") {
@@ -182,7 +182,7 @@ TEST_CASE("a port in use is an error that names it") {
   auto started = second.start();
   REQUIRE_FALSE(started.has_value());
   CHECK(started.error().code == Errc::kBusy);
-  CHECK(has(started.error().message, std::to_string(kPort)));
+  CHECK(holds(started.error().message, std::to_string(kPort)));
   CHECK(s.world.await(s.server, second.close()));
 }
 

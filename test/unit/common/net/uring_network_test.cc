@@ -25,14 +25,14 @@ std::unique_ptr<Listener> listenSomewhere(UringNetwork& network) {
   return std::move(*l);
 }
 
-struct Fixture {
+struct NetFixture {
   std::unique_ptr<UringReactor> reactor = makeReactor();
   UringNetwork network{*reactor};
   std::unique_ptr<Listener> listener = listenSomewhere(network);
   Endpoint at{"127.0.0.1", listener->port()};
 };
 
-struct Pair {
+struct SocketPair {
   std::unique_ptr<Stream> client, server;
 };
 
@@ -42,8 +42,8 @@ Task<void> acceptInto(Listener& listener, std::unique_ptr<Stream>& out) {
   out = std::move(*s);
 }
 
-Task<Pair> connectPair(Fixture& f) {
-  Pair p;
+Task<SocketPair> connectPair(NetFixture& f) {
+  SocketPair p;
   TaskScope scope(*f.reactor);
   scope.spawn(acceptInto(*f.listener, p.server));
   auto c = co_await f.network.connect(f.at, 5s);
@@ -81,7 +81,7 @@ Task<void> echo(Stream& s) {
   s.shutdown();
 }
 
-std::vector<uint8_t> pattern(size_t size) {
+std::vector<uint8_t> socketPattern(size_t size) {
   std::vector<uint8_t> v(size);
   SeededRandom random(size);
   for (size_t i = 0; i < size; ++i) v[i] = static_cast<uint8_t>(random.next());
@@ -107,12 +107,12 @@ Task<void> store(Task<Result<void>> task, Result<void>& out) {
 }  // namespace
 
 TEST_CASE("what is written comes back from an echo, in several sizes") {
-  static constexpr auto body = [](Fixture& f) -> Task<void> {
-    Pair p = co_await connectPair(f);
+  static constexpr auto body = [](NetFixture& f) -> Task<void> {
+    SocketPair p = co_await connectPair(f);
     TaskScope scope(*f.reactor);
     scope.spawn(echo(*p.server));
     for (size_t size : {size_t{1}, size_t{4096}, size_t{1} << 20, (size_t{1} << 20) + 7}) {
-      auto out = pattern(size);
+      auto out = socketPattern(size);
       std::vector<uint8_t> in(size);
       Result<void> sent;
       scope.spawn(store(writeAll(*p.client, out), sent));
@@ -122,14 +122,14 @@ TEST_CASE("what is written comes back from an echo, in several sizes") {
     p.client->shutdown();
     co_await scope.join();
   };
-  Fixture f;
+  NetFixture f;
   f.reactor->run(body(f));
 }
 
 TEST_CASE("8 MiB in many parts arrive whole and in order, into many parts") {
-  static constexpr auto body = [](Fixture& f) -> Task<void> {
-    Pair p = co_await connectPair(f);
-    auto out = pattern(8 * kMiB);
+  static constexpr auto body = [](NetFixture& f) -> Task<void> {
+    SocketPair p = co_await connectPair(f);
+    auto out = socketPattern(8 * kMiB);
     std::vector<uint8_t> in(out.size());
     std::vector<iovec> parts;
     // More parts than one sendmsg takes, of odd sizes, some empty.
@@ -155,14 +155,14 @@ TEST_CASE("8 MiB in many parts arrive whole and in order, into many parts") {
     CHECK(sent);
     CHECK(in == out);
   };
-  Fixture f;
+  NetFixture f;
   f.reactor->run(body(f));
 }
 
 TEST_CASE("shutdown ends a pending read and a pending write, at both ends") {
-  static constexpr auto body = [](Fixture& f) -> Task<void> {
-    Pair p = co_await connectPair(f);
-    auto big = pattern(64 * kMiB);  // more than the socket buffers hold
+  static constexpr auto body = [](NetFixture& f) -> Task<void> {
+    SocketPair p = co_await connectPair(f);
+    auto big = socketPattern(64 * kMiB);  // more than the socket buffers hold
     Errc reading = Errc::kOk, writing = Errc::kOk;
     TaskScope scope(*f.reactor);
     scope.spawn(readError(*p.client, reading));
@@ -189,25 +189,25 @@ TEST_CASE("shutdown ends a pending read and a pending write, at both ends") {
     }
     CHECK(p.server->peer().starts_with("127.0.0.1:"));
   };
-  Fixture f;
+  NetFixture f;
   f.reactor->run(body(f));
 }
 
 TEST_CASE("a write to a peer that is gone is kUnavailable and no signal") {
-  static constexpr auto body = [](Fixture& f) -> Task<void> {
-    Pair p = co_await connectPair(f);
-    auto big = pattern(64 * kMiB);
+  static constexpr auto body = [](NetFixture& f) -> Task<void> {
+    SocketPair p = co_await connectPair(f);
+    auto big = socketPattern(64 * kMiB);
     p.server.reset();
     Errc code = Errc::kOk;
     co_await writeError(*p.client, big, code);
     CHECK(code == Errc::kUnavailable);
   };
-  Fixture f;
+  NetFixture f;
   f.reactor->run(body(f));
 }
 
 TEST_CASE("a port in use is named, and the way out with it") {
-  Fixture f;
+  NetFixture f;
   auto second = f.network.listen(f.at);
   REQUIRE_FALSE(second);
   CHECK(second.error().code == Errc::kBusy);
@@ -226,7 +226,7 @@ TEST_CASE("the port of a daemon that was just killed can be listened on at once"
     REQUIRE(::pipe2(ready, O_CLOEXEC) == 0);
     uint16_t port;
     {
-      Fixture f;
+      NetFixture f;
       port = f.at.port;
     }
     pid_t child = ::fork();
@@ -253,26 +253,26 @@ TEST_CASE("the port of a daemon that was just killed can be listened on at once"
 }
 
 TEST_CASE("an address that is not this machine's is refused") {
-  Fixture f;
+  NetFixture f;
   auto l = f.network.listen({"192.0.2.1", 0});
   REQUIRE_FALSE(l);
   CHECK(l.error().code == Errc::kInvalid);
 }
 
 TEST_CASE("connecting where nobody listens fails at once and says so") {
-  static constexpr auto body = [](Fixture& f) -> Task<void> {
+  static constexpr auto body = [](NetFixture& f) -> Task<void> {
     f.listener->close();
     auto c = co_await f.network.connect(f.at, 5s);
     REQUIRE_FALSE(c);
     CHECK(c.error().code == Errc::kUnavailable);
     CHECK(c.error().message.find("start the daemon") != std::string::npos);
   };
-  Fixture f;
+  NetFixture f;
   f.reactor->run(body(f));
 }
 
 TEST_CASE("connecting to someone who does not answer ends at the timeout") {
-  static constexpr auto body = [](Fixture& f, Endpoint full) -> Task<void> {
+  static constexpr auto body = [](NetFixture& f, Endpoint full) -> Task<void> {
     // A backlog of zero holds one connection; the kernel drops further attempts without an answer.
     auto first = co_await f.network.connect(full, 5s);
     REQUIRE(first);
@@ -288,7 +288,7 @@ TEST_CASE("connecting to someone who does not answer ends at the timeout") {
     REQUIRE_FALSE(none);
     CHECK(none.error().code == Errc::kTimeout);
   };
-  Fixture f;
+  NetFixture f;
   sockaddr_in at{};
   at.sin_family = AF_INET;
   at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -306,7 +306,7 @@ TEST_CASE("closing a listener ends a pending accept and frees the port") {
     auto s = co_await l.accept();
     code = s ? Errc::kOk : s.error().code;
   };
-  static constexpr auto body = [](Fixture& f) -> Task<void> {
+  static constexpr auto body = [](NetFixture& f) -> Task<void> {
     Errc code = Errc::kOk;
     TaskScope scope(*f.reactor);
     scope.spawn(accepting(*f.listener, code));
@@ -318,12 +318,12 @@ TEST_CASE("closing a listener ends a pending accept and frees the port") {
     CHECK(code == Errc::kCanceled);
     CHECK(f.network.listen(f.at));
   };
-  Fixture f;
+  NetFixture f;
   f.reactor->run(body(f));
 }
 
 TEST_CASE("names and IPv6 are dialled") {
-  static constexpr auto body = [](Fixture& f) -> Task<void> {
+  static constexpr auto body = [](NetFixture& f) -> Task<void> {
     TaskScope scope(*f.reactor);
     std::unique_ptr<Stream> server;
     scope.spawn(acceptInto(*f.listener, server));
@@ -348,6 +348,6 @@ TEST_CASE("names and IPv6 are dialled") {
     co_await scope.join();
     CHECK((*c6)->peer() == "[::1]:" + std::to_string((*six)->port()));
   };
-  Fixture f;
+  NetFixture f;
   f.reactor->run(body(f));
 }

@@ -16,7 +16,7 @@ using namespace cairn::sim;
 namespace {
 
 const RingLog::Region kRegion{8 * kBlockSize, kMiB};
-constexpr uint64_t kFileBytes = 2 * kMiB;
+constexpr uint64_t kLogFileBytes = 2 * kMiB;
 constexpr Uuid kIdentity{1, 2};
 const char* const kPath = "/log";
 
@@ -56,7 +56,7 @@ struct Session {
 Task<void> openLog(Session& s, Uuid identity, bool format) {
   Env& env = *s.env;
   OpenOptions options;
-  if (format) options.createBytes = kFileBytes;
+  if (format) options.createBytes = kLogFileBytes;
   auto file = co_await env.disk.open(kPath, options);
   if (!file) {
     s.error = file.error();

@@ -17,6 +17,8 @@ namespace cairn::osd::test {
 
 inline constexpr Uuid kCluster{0x1234, 0x5678};
 inline constexpr PoolId kPool{1};
+inline constexpr ChunkId kChunk{42};
+inline constexpr uint32_t kB = kBlockSize;
 
 // Answers registrations, heartbeats and map requests from a map that the test sets.
 class FakeMds final : public RpcHandler {

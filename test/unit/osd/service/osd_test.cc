@@ -15,8 +15,6 @@ using namespace cairn::osd::test;
 
 namespace {
 
-constexpr uint32_t kB = kBlockSize;
-
 OsdOptions options(const std::string& host) {
   OsdOptions o;
   o.store.directory = "/osd";

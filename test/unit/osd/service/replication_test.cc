@@ -12,9 +12,6 @@ using namespace cairn::osd::test;
 
 namespace {
 
-constexpr uint32_t kB = kBlockSize;
-constexpr ChunkId kChunk{42};
-
 // Sends it again while that may help, as clients do.
 Result<uint64_t> writeUntilDone(TestCluster& c, size_t to, uint64_t chunk, uint32_t offset,
                                 const std::vector<uint8_t>& data, int attempts = 100) {

@@ -13,11 +13,6 @@ using namespace cairn;
 using namespace cairn::osd;
 using namespace cairn::osd::test;
 
-namespace {
-constexpr uint32_t kB = kBlockSize;
-constexpr ChunkId kChunk{42};
-}  // namespace
-
 TEST_CASE("a write is on every member of the group when it is answered, and reads give it back") {
   TestCluster c(3);
   auto data = bytesOf(3 * kB, 1);

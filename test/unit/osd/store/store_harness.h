@@ -14,7 +14,7 @@
 
 namespace cairn::osd::test {
 
-inline constexpr Uuid kCluster{0xc1, 0x05};
+inline constexpr Uuid kStoreCluster{0xc1, 0x05};
 inline const char* const kDirectory = "/osd";
 inline const char* const kHost = "host";
 
@@ -78,7 +78,7 @@ class StoreHost {
   }
   Errc create() {
     Env& env = *env_;
-    auto made = world.await(*node, Store::create(env, options, kCluster));
+    auto made = world.await(*node, Store::create(env, options, kStoreCluster));
     REQUIRE(made);
     if (!*made) error = made->error();
     return *made ? Errc::kOk : made->error().code;

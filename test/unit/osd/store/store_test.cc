@@ -493,7 +493,7 @@ TEST_CASE("store: create refuses what is there, and takes back what it made when
   REQUIRE(host.create() == Errc::kOk);
   CHECK(host.create() == Errc::kExists);
   host.mustOpen();
-  CHECK(host.store->cluster() == kCluster);
+  CHECK(host.store->cluster() == kStoreCluster);
   CHECK(host.store->space().chunks == 0);
 }
 
@@ -532,7 +532,7 @@ TEST_CASE("store: metadata of another store is refused") {
   StoreOptions other = smallStore();
   other.directory = "/other";
   Env env = host.node->env();
-  auto made = host.world.await(*host.node, Store::create(env, other, kCluster));
+  auto made = host.world.await(*host.node, Store::create(env, other, kStoreCluster));
   REQUIRE((made && *made));
   auto from = host.world.machine(kHost).disk.find("/other/block");
   auto to = host.blockFile();
