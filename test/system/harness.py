@@ -19,6 +19,15 @@ CAIRN = os.path.join(BUILD, "tools/cairn")
 CAIRN_OSD = os.path.join(BUILD, "osd/cairn-osd")
 CAIRN_MDS = os.path.join(BUILD, "mds/cairn-mds")
 
+# Sanitized programs write what they find here, one file a process, wherever their output goes and
+# whoever looks at their exit code. One report fails the test.
+REPORTS = os.path.join(BUILD, "system", os.path.basename(sys.argv[0]).removesuffix(".py") + ".reports")
+for _sanitizer in ("ASAN", "UBSAN", "TSAN"):
+    _options = os.environ.get(_sanitizer + "_OPTIONS", "")
+    os.environ[_sanitizer + "_OPTIONS"] = f"{_options}:log_path={REPORTS}/{_sanitizer.lower()}"
+shutil.rmtree(REPORTS, ignore_errors=True)
+os.makedirs(REPORTS)
+
 
 def skip(reason):
     print(reason)
@@ -54,6 +63,15 @@ def eventually(condition, what, seconds=30.0):
         time.sleep(0.05)  # between two looks at the condition
 
 
+def check_reports():
+    """No sanitizer has found anything so far."""
+    names = sorted(os.listdir(REPORTS))
+    for name in names:
+        with open(os.path.join(REPORTS, name), errors="replace", encoding="utf-8") as f:
+            print(f"--- {name}\n{f.read(6000)}", flush=True)
+    check(not names, f"sanitizers reported: {', '.join(names)}")
+
+
 def need(*programs):
     for program in programs:
         if shutil.which(program) is None:
@@ -81,9 +99,14 @@ class Cluster:
         return self
 
     def __exit__(self, kind, value, trace):
-        if kind is not None:
-            self.show_logs()
-        self.destroy()
+        try:
+            if kind is None:
+                self.down()  # ends every process in order, so that leaks are seen
+            else:
+                self.show_logs()
+        finally:
+            self.destroy()
+            check_reports()
 
     def up(self):
         command = [CAIRN, "up", "--data", self.data]
