@@ -12,7 +12,6 @@ using namespace cairn::osd::test;
 
 namespace {
 
-constexpr uint32_t kB = kBlockSize;
 // The one that expires, and those that live.
 constexpr uint64_t kExpired = 5, kNext = 6, kThird = 7;
 using Role = schema::Hello::Role;
