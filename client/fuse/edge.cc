@@ -70,8 +70,7 @@ FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f, EdgeOptions o)
 
 FuseEdge::~FuseEdge() {
   if (session_ == nullptr) return;
-  // Also when the kernel has taken it down: libfuse sees that and frees what it keeps.
-  if (mounted_) fuse_session_unmount(session_);
+  fuse_session_unmount(session_);  // if there is still a mount; frees what libfuse keeps of it
   fuse_session_destroy(session_);
 }
 
@@ -125,6 +124,7 @@ Task<void> FuseEdge::serve() {
     if (events < 0 && events != -EINTR) break;
   }
   co_await scope_.join();
+  mounted_ = false;  // the kernel has taken it down
 }
 
 void FuseEdge::run(fuse_req_t request, const char* op, Task<Result<void>> task) {
