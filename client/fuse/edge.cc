@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "client/fuse/errno_map.h"
@@ -63,6 +64,33 @@ const fuse_lowlevel_ops& operations() {
   return table;
 }
 
+// libfuse says on standard error what went wrong while it mounts; here that becomes the message of
+// the error. As root; for others fusermount3, a program of its own, writes a line itself.
+class FuseSays {
+ public:
+  FuseSays() {
+    text().clear();
+    fuse_set_log_func([](fuse_log_level, const char* format, va_list arguments) {
+      char line[512];
+      std::vsnprintf(line, sizeof line, format, arguments);
+      text() = line;
+      while (!text().empty() && text().back() == '\n') text().pop_back();
+    });
+  }
+  FuseSays(const FuseSays&) = delete;
+  FuseSays& operator=(const FuseSays&) = delete;
+  ~FuseSays() { fuse_set_log_func(nullptr); }
+  [[nodiscard]] std::string orElse(std::string other) const {
+    return text().empty() ? std::move(other) : text();
+  }
+
+ private:
+  static std::string& text() {
+    static std::string last;  // of the reactor's thread, which is the only one that mounts
+    return last;
+  }
+};
+
 }  // namespace
 
 FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f, EdgeOptions o)
@@ -81,13 +109,17 @@ Result<void> FuseEdge::mount(const std::string& directory,
   argv.push_back(program.data());
   std::vector<std::string> copies = arguments;
   for (auto& a : copies) argv.push_back(a.data());
+  FuseSays said;
   fuse_args args = FUSE_ARGS_INIT(static_cast<int>(argv.size()), argv.data());
   session_ = fuse_session_new(&args, &operations(), sizeof(fuse_lowlevel_ops), this);
   fuse_opt_free_args(&args);
   if (session_ == nullptr)
-    return fail(Errc::kInvalid, directory + ": libfuse refused a mount option; see mount.cairn(8)");
+    return fail(Errc::kInvalid, directory + ": libfuse refused a mount option (" +
+                                    said.orElse("no reason given") + "); see mount.cairn(8)");
   if (fuse_session_mount(session_, directory.c_str()) != 0)
-    return fail(Errc::kIo, directory + ": cannot mount: the reason is in the line above");
+    return fail(Errc::kIo, directory + ": cannot mount: " +
+                               said.orElse("fusermount3 has said why; is it installed, and "
+                                           "allowed to mount here? See fuse(8)"));
   mounted_ = true;
   int fd = fuse_session_fd(session_);
   if (::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK) != 0)

@@ -21,13 +21,26 @@ namespace cairn::client {
 
 namespace {
 
-// Options that say when or by whom something is mounted: for mount(8) and systemd, not for us.
-constexpr std::array kIgnored = {"noauto", "auto",     "user", "nouser", "users", "_netdev",
-                                 "nofail", "defaults", "rw",   "sync",   "async"};
+// Options that say when or by whom something is mounted, which is for mount(8) and systemd, and
+// those that ask for what is the case anyway.
+constexpr std::array kIgnored = {"noauto", "auto",    "user",  "nouser",   "users",
+                                 "group",  "nogroup", "owner", "noowner",  "_netdev",
+                                 "nofail", "silent",  "loud",  "defaults", "remount"};
+constexpr std::array kIgnoredPrefixes = {"x-", "X-", "user=", "comment="};
 // Options that libfuse and the kernel understand.
-constexpr std::array kPassed = {"ro",      "nosuid",      "suid",      "nodev",    "dev",
-                                "noexec",  "exec",        "noatime",   "relatime", "nodiratime",
-                                "dirsync", "allow_other", "allow_root"};
+constexpr std::array kPassed = {"ro",      "nosuid",     "nodev",   "noexec",      "sync",
+                                "noatime", "nodiratime", "dirsync", "allow_other", "allow_root"};
+// Options that take back one given before them, and are the default.
+constexpr std::array<std::pair<const char*, const char*>, 8> kTakesBack = {{
+    {"rw", "ro"},
+    {"suid", "nosuid"},
+    {"dev", "nodev"},
+    {"exec", "noexec"},
+    {"async", "sync"},
+    {"atime", "noatime"},
+    {"relatime", "noatime"},
+    {"diratime", "nodiratime"},
+}};
 
 template <size_t N>
 bool isIn(const std::array<const char*, N>& list, std::string_view word) {
@@ -87,8 +100,13 @@ Result<void> parseMountOptions(std::string_view text, MountOptions& o) {
     std::string_view word = text.substr(0, comma);
     text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
     if (word.empty()) continue;
-    if (isIn(kIgnored, word) || word.starts_with("x-")) continue;
-    if (isIn(kPassed, word)) {
+    if (isIn(kIgnored, word) ||
+        std::ranges::any_of(kIgnoredPrefixes, [&](auto p) { return word.starts_with(p); }))
+      continue;
+    if (auto back = std::ranges::find(kTakesBack, word, [](auto& p) { return p.first; });
+        back != kTakesBack.end()) {
+      std::erase(o.fuse, back->second);
+    } else if (isIn(kPassed, word)) {
       o.fuse.emplace_back(word);
     } else {
       return fail(Errc::kInvalid, "mount option \"" + std::string(word) +

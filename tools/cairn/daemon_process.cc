@@ -153,8 +153,8 @@ Result<void> DaemonProcess::start(const std::vector<std::string>& argv, int time
   int status = 0;
   ::waitpid(pid, &status, 0);
   std::string why = lastLine(logFile_, logStart);
-  return fail(Errc::kUnavailable,
-              why.empty() ? name_ + " ended at once; its log is " + logFile_ : why);
+  if (why.empty()) return fail(Errc::kIo, name_ + " ended at once; its log is " + logFile_);
+  return fail(Errc::kUnavailable, why);
 }
 
 Result<void> DaemonProcess::awaitEnd(int timeoutSec) const {

@@ -9,7 +9,9 @@
 int main(int argc, char** argv) {
   using namespace cairn::tools;
   std::string_view name = argv[0];
-  if (name.substr(name.rfind('/') + 1) == "mount.cairn") return mountHelperMain(argc, argv);
+  name = name.substr(name.rfind('/') + 1);
+  // The second name is the one that mount(8) derives from what is mounted already.
+  if (name == "mount.cairn" || name == "mount.fuse.cairn") return mountHelperMain(argc, argv);
 
   CLI::App app("Cairn: a distributed filesystem that people mount and trust with their data",
                "cairn");

@@ -2,14 +2,17 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <climits>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -37,6 +40,7 @@ struct MountArguments {
   std::vector<std::string> settings;
   std::string logFile;
   bool foreground = false;
+  bool tolerant = false;  // mount -s: options that are not known are left out
   int readyFd = -1;
 };
 
@@ -61,49 +65,66 @@ int openLog(const std::string& file) {
   return ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 }
 
-Task<void> stopOnSignal(UringReactor& reactor, Event& stop) {
-  while (co_await reactor.nextSignal() != 0) stop.set();
+// How the process that serves a mount meets the one that asked for it.
+struct Serving {
+  LogLevel level = LogLevel::kInfo;
+  int readyFd = -1;     // -1 = nobody waits for a line
+  std::string logFile;  // "" = stay in the foreground, and log to standard error
+  bool mounted = false;
+};
+
+Task<void> stopOnSignal(UringReactor& reactor, Event& stop, const Serving& s) {
+  while (int signal = co_await reactor.nextSignal()) {
+    // Nothing is mounted yet, and the servers forget a client that they do not hear from.
+    if (!s.mounted) std::_Exit(128 + signal);
+    stop.set();
+  }
+}
+
+// The mount is there: leave the terminal, and tell who waits.
+void detach(Env& env, Serving& s) {
+  s.mounted = true;
+  env.log.setLevel(s.level);
+  if (!s.logFile.empty()) {
+    ::setsid();
+    [[maybe_unused]] int root = ::chdir("/");
+    int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+    int log = openLog(s.logFile);
+    ::dup2(null, STDIN_FILENO);
+    ::dup2(null, STDOUT_FILENO);
+    ::dup2(log >= 0 ? log : null, STDERR_FILENO);
+  }
+  if (s.readyFd >= 0) {
+    [[maybe_unused]] ssize_t n = ::write(s.readyFd, "ready\n", 6);
+    ::close(s.readyFd);
+  }
 }
 
 Task<Result<void>> serveMount(Env& env, UringReactor& reactor, client::MountOptions options,
-                              int readyFd, std::string logFile) {
+                              Serving& serving) {
   Event stop(reactor);
   TaskScope scope(reactor);
-  scope.spawn(stopOnSignal(reactor, stop));
-  auto outcome =
-      co_await client::runMount(env, reactor, std::move(options), stop, [readyFd, logFile] {
-        // From here on nobody reads our standard error.
-        if (!logFile.empty()) {
-          int fd = openLog(logFile);
-          if (fd >= 0) ::dup2(fd, STDERR_FILENO);
-          int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-          ::dup2(null, STDIN_FILENO);
-          ::dup2(null, STDOUT_FILENO);
-          if (fd < 0) ::dup2(null, STDERR_FILENO);
-        }
-        if (readyFd >= 0) {
-          [[maybe_unused]] ssize_t n = ::write(readyFd, "ready\n", 6);
-          ::close(readyFd);
-        }
-      });
+  scope.spawn(stopOnSignal(reactor, stop, serving));
+  auto outcome = co_await client::runMount(env, reactor, std::move(options), stop,
+                                           [&env, &serving] { detach(env, serving); });
   reactor.closeSignals();
   co_await scope.join();
   co_return outcome;
 }
 
-int runForeground(client::MountOptions options, LogLevel level, int readyFd,
-                  const std::string& logFile) {
+int serve(const client::MountOptions& options, Serving serving) {
   UringReactor::adoptSignals();
   return runInWorld([&](Env& env, UringReactor& reactor) {
     env.log.setComponent("client");
-    env.log.setLevel(level);
-    return serveMount(env, reactor, options, readyFd, logFile);
+    // Whoever mounts in the background gets one line if it fails, and no log.
+    env.log.setLevel(serving.logFile.empty() ? serving.level : LogLevel::kError);
+    return serveMount(env, reactor, options, serving);
   });
 }
 
 // Forks before anything else exists (an io_uring belongs to the thread that made it) and returns in
 // the parent when the mount is there.
-int runBackground(client::MountOptions options, LogLevel level, const std::string& logFile) {
+int serveInBackground(const client::MountOptions& options, Serving serving) {
   int ready[2];
   if (::pipe2(ready, O_CLOEXEC) != 0) {
     printError(errnoError(errno, "pipe"));
@@ -116,9 +137,8 @@ int runBackground(client::MountOptions options, LogLevel level, const std::strin
   }
   if (pid == 0) {
     ::close(ready[0]);
-    ::setsid();
-    [[maybe_unused]] int n = ::chdir("/");
-    _exit(runForeground(std::move(options), level, ready[1], logFile));
+    serving.readyFd = ready[1];
+    _exit(serve(options, std::move(serving)));
   }
   ::close(ready[1]);
   char c = 0;
@@ -131,26 +151,36 @@ int runBackground(client::MountOptions options, LogLevel level, const std::strin
   return 1;
 }
 
-// Sorts "-o" words: config=FILE, settings of the [client] section without the section, and the
-// rest, which is the mount's.
-std::string takeSettings(const std::string& text, MountArguments& a) {
-  std::string rest;
+std::vector<std::string> splitWords(const std::string& text) {
+  std::vector<std::string> words;
   for (size_t at = 0; at <= text.size();) {
     size_t comma = std::min(text.find(',', at), text.size());
-    std::string word = text.substr(at, comma - at);
+    if (comma > at) words.push_back(text.substr(at, comma - at));
     at = comma + 1;
-    std::string name = "client." + word.substr(0, word.find('='));
-    bool setting =
-        word.find('=') != std::string::npos &&
-        std::ranges::any_of(clientSettings(), [&](const Setting& s) { return s.name == name; });
-    if (setting)
-      a.settings.push_back("client." + word);
-    else if (word.starts_with("config="))
-      a.configFile = word.substr(7);
-    else
-      rest += (rest.empty() ? "" : ",") + word;
   }
-  return rest;
+  return words;
+}
+
+bool isSetting(const std::string& word) {
+  if (word.find('=') == std::string::npos) return false;
+  std::string name = "client." + word.substr(0, word.find('='));
+  return std::ranges::any_of(clientSettings(), [&](const Setting& s) { return s.name == name; });
+}
+
+// Sorts the words of "-o": config=FILE, settings of the [client] section without the section, and
+// the rest, which is the mount's.
+Result<void> takeOptions(MountArguments& a, client::MountOptions& o) {
+  for (const auto& text : a.options)
+    for (const auto& word : splitWords(text)) {
+      if (isSetting(word)) {
+        a.settings.push_back("client." + word);
+      } else if (word.starts_with("config=")) {
+        a.configFile = word.substr(7);
+      } else if (auto known = client::parseMountOptions(word, o); !known && !a.tolerant) {
+        return known;
+      }
+    }
+  return {};
 }
 
 // What the [client] section of the configuration and the settings given with it say.
@@ -174,18 +204,58 @@ Result<LogLevel> applyConfig(const MountArguments& a, client::MountOptions& o) {
   o.filesystem.flushAge = config->duration("client.flush_age");
   o.filesystem.readaheadBytes = config->bytes("client.readahead_bytes");
   o.filesystem.requestTimeout = config->duration("client.request_timeout");
-  auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
-  o.edge.attrTimeoutSec = seconds(config->duration("client.attr_timeout"));
-  o.edge.entryTimeoutSec = seconds(config->duration("client.entry_timeout"));
   LogLevel level = LogLevel::kInfo;
   parseLogLevel(config->text("client.log_level"), level);
   return level;
 }
 
+std::string resolved(const std::string& path) {
+  char buf[PATH_MAX];
+  return ::realpath(path.c_str(), buf) != nullptr ? buf : path;
+}
+
+// `mount -o remount`: the kernel changes the flags of the mount that is there. All else stays as it
+// is until the filesystem is mounted anew; the options of /etc/fstab come along and are accepted.
+Result<void> remount(MountArguments a) {
+  client::MountOptions known;
+  TRY(takeOptions(a, known));
+  constexpr struct {
+    const char* word;
+    unsigned long flag;
+    bool set;
+  } kFlags[] = {{"ro", MS_RDONLY, true},        {"rw", MS_RDONLY, false},
+                {"nosuid", MS_NOSUID, true},    {"suid", MS_NOSUID, false},
+                {"nodev", MS_NODEV, true},      {"dev", MS_NODEV, false},
+                {"noexec", MS_NOEXEC, true},    {"exec", MS_NOEXEC, false},
+                {"sync", MS_SYNCHRONOUS, true}, {"async", MS_SYNCHRONOUS, false},
+                {"dirsync", MS_DIRSYNC, true},  {"noatime", MS_NOATIME, true},
+                {"relatime", MS_RELATIME, true}};
+  unsigned long flags = MS_REMOUNT;
+  for (const auto& text : a.options)
+    for (const auto& word : splitWords(text))
+      for (const auto& f : kFlags)
+        if (word == f.word) flags = f.set ? flags | f.flag : flags & ~f.flag;
+  const std::string directory = resolved(a.directory);
+  if (::mount(nullptr, directory.c_str(), nullptr, flags, nullptr) == 0) return {};
+  switch (const int err = errno; err) {
+    case EBUSY:
+      return fail(Errc::kBusy, directory + ": files are open for writing; close them (fuser -vm " +
+                                   directory + " shows by whom), then remount it");
+    case EINVAL:
+      return fail(Errc::kInvalid, directory + ": nothing is mounted here that could be remounted");
+    case EPERM:
+      return fail(Errc::kPermission, directory + ": only root may remount it");
+    default:
+      return fail(errnoError(err, directory));
+  }
+}
+
 int mountIt(MountArguments a) {
   client::MountOptions o;
-  for (auto& text : a.options) text = takeSettings(text, a);
-  auto level = applyConfig(a, o);
+  auto level = [&]() -> Result<LogLevel> {
+    TRY(takeOptions(a, o));
+    return applyConfig(a, o);
+  }();
   if (!level) {
     printError(level.error());
     return 1;
@@ -197,21 +267,28 @@ int mountIt(MountArguments a) {
   }
   o.filesystem.mds = *servers;
   o.source = a.source;
-  char resolved[PATH_MAX];
-  o.directory = ::realpath(a.directory.c_str(), resolved) != nullptr ? resolved : a.directory;
-  for (const auto& text : a.options) {
-    auto ok = client::parseMountOptions(text, o);
-    if (!ok) {
-      printError(ok.error());
-      return 1;
-    }
-  }
+  o.directory = resolved(a.directory);
   if (auto ok = client::checkMountPoint(o.directory); !ok) {
     printError(ok.error());
     return 1;
   }
-  if (a.foreground) return runForeground(std::move(o), *level, a.readyFd, a.logFile);
-  return runBackground(o, *level, a.logFile.empty() ? defaultLogFile(o.directory) : a.logFile);
+  if (a.foreground) return serve(o, {*level, a.readyFd, a.logFile});
+  return serveInBackground(
+      o, {*level, a.readyFd, a.logFile.empty() ? defaultLogFile(o.directory) : a.logFile});
+}
+
+bool asksForRemount(const MountArguments& a) {
+  return std::ranges::any_of(a.options, [](const std::string& text) {
+    const auto words = splitWords(text);
+    return std::ranges::find(words, "remount") != words.end();
+  });
+}
+
+int mountOrRemount(const MountArguments& a) {
+  if (!asksForRemount(a)) return mountIt(a);
+  auto done = remount(a);
+  if (!done) printError(done.error());
+  return done ? 0 : 1;
 }
 
 }  // namespace
@@ -239,41 +316,46 @@ void addMountCommand(CLI::App& app, int& exitCode) {
   c->add_option("ADDR", a->source, "Addresses of the metadata servers: HOST:PORT[,HOST:PORT...]")
       ->required();
   c->add_option("DIR", a->directory, "Where to mount")->required();
-  c->callback([a, &exitCode] { exitCode = mountIt(*a); });
+  c->callback([a, &exitCode] { exitCode = mountOrRemount(*a); });
 }
 
 int mountHelperMain(int argc, char** argv) {
+  constexpr const char* kUsage = "usage: mount.cairn ADDR[,ADDR...] DIR [-sfnv] [-o OPTS]\n";
   MountArguments a;
   std::vector<std::string> words;
+  bool pretend = false;
   for (int i = 1; i < argc; ++i) {
     std::string w = argv[i];
     if (w == "-h" || w == "--help") {
-      std::puts(
-          "usage: mount.cairn ADDR[,ADDR...] DIR [-sfnv] [-o OPTS]\n"
-          "Called by mount(8) for `mount -t cairn`; see mount.cairn(8).");
+      std::printf("%sCalled by mount(8) for `mount -t cairn`; see mount.cairn(8).\n", kUsage);
       return 0;
     }
     if (w == "-o" || w == "-t" || w == "-N") {
       if (++i == argc) {
-        std::fprintf(stderr, "mount.cairn: %s needs a value\n", w.c_str());
+        std::fprintf(stderr, "mount.cairn: %s needs a value\n%s", w.c_str(), kUsage);
         return 2;
       }
       if (w == "-o") a.options.emplace_back(argv[i]);
-    } else if (w == "-f") {
-      return 0;  // mount --fake: do everything but mount
     } else if (w.size() > 1 && w[0] == '-') {
-      // -s (tolerate unknown options), -n (no mtab), -v (verbose): nothing to do
+      if (size_t bad = w.find_first_not_of("sfnv", 1); bad != std::string::npos) {
+        std::fprintf(stderr, "mount.cairn: -%c is not known\n%s", w[bad], kUsage);
+        return 2;
+      }
+      // -n (no mtab) and -v (verbose) change nothing here.
+      a.tolerant = a.tolerant || w.find('s') != std::string::npos;
+      pretend = pretend || w.find('f') != std::string::npos;
     } else {
       words.push_back(w);
     }
   }
   if (words.size() != 2) {
-    std::fprintf(stderr, "usage: mount.cairn ADDR[,ADDR...] DIR [-sfnv] [-o OPTS]\n");
+    std::fputs(kUsage, stderr);
     return 2;
   }
+  if (pretend) return 0;  // mount --fake: do everything but mount
   a.source = words[0];
   a.directory = words[1];
-  return mountIt(a);
+  return mountOrRemount(a);
 }
 
 }  // namespace cairn::tools

@@ -47,7 +47,7 @@ Result<void> showStatus(const ClusterView& v) {
   std::cout << "cluster  " << v.map.cluster.text() << "  (map epoch " << v.map.epoch.value << ")\n";
   std::cout << "health   " << v.health << "\n";
   for (const auto& p : v.problems) std::cout << "         - " << p << "\n";
-  std::cout << "files    " << v.inodes << " inodes";
+  std::cout << "inodes   " << v.inodes;
   if (v.garbageChunks != 0) std::cout << ", " << v.garbageChunks << " deleted chunks being freed";
   std::cout << "\n\n";
   std::vector<std::vector<std::string>> mds = {{"MDS", "ADDRESS", "ROLE"}};

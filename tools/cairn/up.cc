@@ -185,38 +185,15 @@ Task<Result<void>> healthy(Env& env, Endpoint mds, unsigned osds) {
   co_return outcome;
 }
 
-Result<void> up(const UpOptions& o) {
-  std::string directory = trimSlash(absolute(o.data.empty() ? defaultDataDirectory() : o.data));
-  auto plan = planned(o, directory);
-  TRY(plan);
-  Embedded e = std::move(*plan);
-  DaemonProcess mountProcess(e, "mount");
-  bool fresh = !Embedded::exists(directory);
-  if (!e.mount.empty() && !mountProcess.running()) {
-    std::error_code ec;
-    std::filesystem::create_directories(e.mount, ec);  // what is wrong with it, the check says
-    TRY(client::checkMountPoint(e.mount));
-  }
-  bool existed = ::access(directory.c_str(), F_OK) == 0;
-  TRY(makeDirectories(e));
-  if (fresh) {
-    auto size = o.osdSize.empty() ? defaultOsdBytes(directory, static_cast<unsigned>(e.osds.size()))
-                                  : parseBytes(o.osdSize);
-    if (!size) {
-      std::error_code ec;
-      if (!existed) std::filesystem::remove_all(directory, ec);
-      return fail(size.error());
-    }
-    e.osdBytes = *size;
-  }
-  TRY(e.save());
+// Starts what does not run, and mounts.
+Result<void> startAll(const Embedded& e) {
   TRY(startMds(e));
   for (const auto& osd : e.osds) TRY(startOsd(e, osd));
-  Result<void> health;
   int code = runInWorld([&](Env& env, UringReactor&) {
     return healthy(env, e.mdsEndpoint(), static_cast<unsigned>(e.osds.size()));
   });
   if (code != 0) return fail(Errc::kCanceled);  // printed already
+  DaemonProcess mountProcess(e, "mount");
   if (!e.mount.empty() && !mountProcess.running()) {
     step("mounting at " + e.mount);
     TRY(mountProcess.start({ownPath(), "mount", "--foreground", e.mdsEndpoint().text(), e.mount},
@@ -225,6 +202,56 @@ Result<void> up(const UpOptions& o) {
   if (struct statvfs v{}; !e.mount.empty() && ::statvfs(e.mount.c_str(), &v) != 0)
     return fail(errnoError(
         errno, e.mount + ": mounted, but does not answer; see " + e.path("log/mount.log")));
+  return {};
+}
+
+// A cluster that could not be made: its daemons end, and the directory is as it was before. Nobody
+// has stored anything in it.
+void abandon(const Embedded& e, bool directoryExisted) {
+  for (const auto& o : e.osds)
+    (void)DaemonProcess(e, "osd" + std::to_string(o.number)).stop(SIGKILL, kStopSec);
+  (void)DaemonProcess(e, "mds").stop(SIGKILL, kStopSec);
+  std::error_code ec;
+  if (!directoryExisted) {
+    std::filesystem::remove_all(e.directory, ec);
+    return;
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(e.directory, ec))
+    std::filesystem::remove_all(entry.path(), ec);
+}
+
+Result<void> up(const UpOptions& o) {
+  std::string directory = trimSlash(absolute(o.data.empty() ? defaultDataDirectory() : o.data));
+  auto plan = planned(o, directory);
+  TRY(plan);
+  Embedded e = std::move(*plan);
+  const bool fresh = !Embedded::exists(directory);
+  if (!e.mount.empty() && !DaemonProcess(e, "mount").running()) {
+    std::error_code ec;
+    std::filesystem::create_directories(e.mount, ec);  // what is wrong with it, the check says
+    TRY(client::checkMountPoint(e.mount));
+  }
+  const bool existed = ::access(directory.c_str(), F_OK) == 0;
+  auto outcome = [&]() -> Result<void> {
+    TRY(makeDirectories(e));
+    if (fresh) {
+      auto size = o.osdSize.empty()
+                      ? defaultOsdBytes(directory, static_cast<unsigned>(e.osds.size()))
+                      : parseBytes(o.osdSize);
+      TRY(size);
+      e.osdBytes = *size;
+    }
+    TRY(e.save());
+    return startAll(e);
+  }();
+  if (!outcome) {
+    // What took too long may be tried again, and of a daemon that ended without a word the log is
+    // all there is.
+    const Errc code = outcome.error().code;
+    if (fresh && code != Errc::kTimeout && code != Errc::kCanceled && code != Errc::kIo)
+      abandon(e, existed);
+    return outcome;
+  }
   step(e.mount.empty() ? "The cluster is healthy."
                        : "The cluster is healthy and mounted at " + e.mount + ".");
   return {};
