@@ -22,7 +22,8 @@ namespace cairn {
 
 namespace {
 
-std::string gib(uint64_t bytes) {
+std::string sizeText(uint64_t bytes) {
+  if (bytes < kGiB) return std::to_string(bytes / kMiB) + " MiB";
   uint64_t tenths = bytes / (kGiB / 10);
   return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " GiB";
 }
@@ -125,9 +126,9 @@ Result<void> reserveSpace(const std::string& path, int fd, uint64_t bytes) {
   while (err == 0 && ::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) != 0)
     if (errno != EINTR) err = errno;
   if (err == 0) return {};
-  Error e = errnoError(err, "cannot reserve " + gib(bytes) + " for " + path);
+  Error e = errnoError(err, "cannot reserve " + sizeText(bytes) + " for " + path);
   if (err == ENOSPC)
-    e.message += ". " + gib(freeBytes) + " are free: free some, or choose a smaller size";
+    e.message += ". " + sizeText(freeBytes) + " are free: free some, or choose a smaller size";
   if (err == EOPNOTSUPP)
     e.message += " on " + fileSystemName(static_cast<uint64_t>(fs.f_type)) +
                  ". Use a directory on ext4, xfs or btrfs, or a block device";
