@@ -23,6 +23,11 @@ ChunkIo::ChunkIo(Env& env, const Options& options, MapCache& maps, OsdLinks& lin
       stop_(stop),
       zeros_(env.buffers.zeroed(kPieceSize)) {}
 
+void ChunkIo::sessionOpened(SessionId session) {
+  session_ = session;
+  maps_.news().fire();  // whoever waits for a session looks again
+}
+
 Task<Result<InMessage>> ChunkIo::attempt(const ClusterMap& map, ChunkAddr at, const Fill& fill,
                                          const Buffer& payload, Duration timeout) {
   const Pool* pool = map.pool(at.pool);
@@ -44,6 +49,8 @@ Task<Result<InMessage>> ChunkIo::attempt(const ClusterMap& map, ChunkAddr at, co
   request.setPool(at.pool.value);
   request.setPg(pg.value);
   request.setPgEpoch((*group)->epoch.value);
+  request.setSession(session().value);
+  request.setMapEpoch(barrier_.value);
   fill(request);
   message.addPayload(payload);
   auto reply = co_await (*link)->call(std::move(message), timeout);
@@ -52,10 +59,24 @@ Task<Result<InMessage>> ChunkIo::attempt(const ClusterMap& map, ChunkAddr at, co
   co_return reply;
 }
 
-Task<Result<void>> ChunkIo::ask(ChunkAddr at, Fill fill, Buffer payload, Check take) {
+Task<Result<void>> ChunkIo::ask(Kind kind, SessionId session, ChunkAddr at, Fill fill,
+                                Buffer payload, Check take) {
   Retry retry(env_, stop_, options_.requestTimeout, "osd");
   int damaged = 0;
+  // The only one in which it may be sent.
+  std::optional<SessionId> only;
+  if (kind == Kind::kMutation) only = session ? session : session_;
   while (!stop_.isSet()) {
+    if (only && session_ != only)
+      co_return fail(Errc::kSessionExpired, "session " + std::to_string(only->value) +
+                                                " is over: what was not sent is lost");
+    if (!session_) {
+      CO_TRY(co_await retry.pause(Error(Errc::kUnavailable, "no session is open"),
+                                  &maps_.news().event()));
+      continue;
+    }
+    const SessionId asked = *session_;
+    if (kind == Kind::kMutation) only = asked;
     std::shared_ptr<const ClusterMap> map = maps_.map();
     auto reply = co_await attempt(*map, at, fill, payload, retry.limit(kAttemptTimeout));
     Error why;
@@ -74,8 +95,12 @@ Task<Result<void>> ChunkIo::ask(ChunkAddr at, Fill fill, Buffer payload, Check t
     } else if (why.code == Errc::kStaleEpoch) {
       CO_TRY(co_await maps_.refresh());
       if (maps_.map() != map) continue;
-    } else if (why.retryable() || why.code == Errc::kCanceled ||
-               why.code == Errc::kSessionExpired) {
+    } else if (why.code == Errc::kSessionExpired) {
+      // When the MDS has answered, the next session is open.
+      CO_TRY(co_await maps_.refresh());
+      if (only) co_return fail(std::move(why));
+      if (session_ != asked) continue;
+    } else if (why.retryable() || why.code == Errc::kCanceled) {
       // Perhaps the group has another primary by now; the answer also tells an expired session.
       maps_.poke();
       if (maps_.map() != map) continue;
@@ -113,11 +138,11 @@ Task<Result<Buffer>> ChunkIo::read(ChunkAddr at, uint32_t offset, uint32_t lengt
     got = reply.payload();
     return {};
   };
-  CO_TRY(co_await ask(at, std::move(fill), Buffer(), std::move(take)));
+  CO_TRY(co_await ask(Kind::kQuery, {}, at, std::move(fill), Buffer(), std::move(take)));
   co_return got;
 }
 
-Task<Result<void>> ChunkIo::write(ChunkAddr at, uint32_t offset, Buffer data) {
+Task<Result<void>> ChunkIo::write(ChunkAddr at, uint32_t offset, Buffer data, SessionId session) {
   CAIRN_ASSERT(!data.empty() && data.size() <= kPieceSize && offset + data.size() <= kChunkSize,
                "a write lies inside its chunk and is at most one piece");
   std::vector<uint32_t> crcs = blockCrcs(offset, data.bytes());
@@ -130,27 +155,29 @@ Task<Result<void>> ChunkIo::write(ChunkAddr at, uint32_t offset, Buffer data) {
     write.setLength(length);
     write.setCrcs({wire.data(), wire.size()});
   };
-  co_return co_await ask(at, std::move(fill), std::move(data), anyAnswer);
+  co_return co_await ask(Kind::kMutation, session, at, std::move(fill), std::move(data), anyAnswer);
 }
 
-Task<Result<void>> ChunkIo::zero(ChunkAddr at, uint32_t offset, uint32_t length) {
+Task<Result<void>> ChunkIo::zero(ChunkAddr at, uint32_t offset, uint32_t length,
+                                 SessionId session) {
   Fill fill = [=](schema::OsdRequest::Builder request) {
     auto zero = request.initZero();
     zero.setChunk(at.chunk.value);
     zero.setOffset(offset);
     zero.setLength(length);
   };
-  return ask(at, std::move(fill), Buffer(), anyAnswer);
+  return ask(Kind::kMutation, session, at, std::move(fill), Buffer(), anyAnswer);
 }
 
-Task<Result<void>> ChunkIo::allocate(ChunkAddr at, uint32_t offset, uint32_t length) {
+Task<Result<void>> ChunkIo::allocate(ChunkAddr at, uint32_t offset, uint32_t length,
+                                     SessionId session) {
   Fill fill = [=](schema::OsdRequest::Builder request) {
     auto allocate = request.initAllocate();
     allocate.setChunk(at.chunk.value);
     allocate.setOffset(offset);
     allocate.setLength(length);
   };
-  return ask(at, std::move(fill), Buffer(), anyAnswer);
+  return ask(Kind::kMutation, session, at, std::move(fill), Buffer(), anyAnswer);
 }
 
 Task<Result<ChunkExtents>> ChunkIo::extents(ChunkAddr at, uint32_t offset) {
@@ -174,7 +201,7 @@ Task<Result<ChunkExtents>> ChunkIo::extents(ChunkAddr at, uint32_t offset) {
       return fail(Errc::kBadMessage, "extents that lead nowhere");
     return {};
   };
-  CO_TRY(co_await ask(at, std::move(fill), Buffer(), std::move(take)));
+  CO_TRY(co_await ask(Kind::kQuery, {}, at, std::move(fill), Buffer(), std::move(take)));
   co_return out;
 }
 

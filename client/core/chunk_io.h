@@ -5,12 +5,21 @@
 // out and repeated with the same bytes. That is safe because the caller never has two overlapping
 // mutations of one chunk in flight, and because an older connection is drained before its successor
 // is served. What comes back as an error is final: kNoSpace, kIo, kCorrupt (stored bytes do not
-// match their checksum), kCanceled when stopping.
+// match their checksum), kSessionExpired, kCanceled when stopping.
+//
+// Every request names the session and the map epoch that OSDs must have before they serve it
+// (LEASES.md, "Clients that are silent"). A mutation belongs to one session, under whose leases its
+// bytes were accepted, and is never sent in another: somebody else may have written there since.
+// When that session is over, as an OSD or our own owner says, it fails with kSessionExpired; the
+// MDS has been asked by then, so that the session's end is known to all of this client. Reads just
+// go on in the next session. While none is open everything waits.
 //
 // A mutation that completed is durable on every in-sync copy. One reactor thread.
 #pragma once
 
+#include <algorithm>
 #include <functional>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -41,12 +50,22 @@ class ChunkIo {
   ChunkIo(const ChunkIo&) = delete;
   ChunkIo& operator=(const ChunkIo&) = delete;
 
+  // In whose name requests go out from now on.
+  void sessionOpened(SessionId session);
+  void sessionLost() { session_.reset(); }
+  // A reply of the MDS said so (MdsReply.barrier).
+  void raiseBarrier(MapEpoch barrier) { barrier_ = std::max(barrier_, barrier); }
+  // The one that is open; none between two.
+  [[nodiscard]] SessionId session() const { return session_.value_or(SessionId{}); }
+
   // At most kPieceSize, whole blocks; exactly `length` bytes. A hole costs no memory.
   Task<Result<Buffer>> read(ChunkAddr at, uint32_t offset, uint32_t length);
-  // At most kPieceSize, any bytes. `data` does not change until it completes.
-  Task<Result<void>> write(ChunkAddr at, uint32_t offset, Buffer data);
-  Task<Result<void>> zero(ChunkAddr at, uint32_t offset, uint32_t length);
-  Task<Result<void>> allocate(ChunkAddr at, uint32_t offset, uint32_t length);
+  // At most kPieceSize, any bytes. `data` does not change until it completes. Mutations belong to
+  // `session`, or to the one that is open if none is given.
+  Task<Result<void>> write(ChunkAddr at, uint32_t offset, Buffer data, SessionId session = {});
+  Task<Result<void>> zero(ChunkAddr at, uint32_t offset, uint32_t length, SessionId session = {});
+  Task<Result<void>> allocate(ChunkAddr at, uint32_t offset, uint32_t length,
+                              SessionId session = {});
   Task<Result<ChunkExtents>> extents(ChunkAddr at, uint32_t offset);
 
   // Shared zeros, read-only, at most kPieceSize.
@@ -57,7 +76,9 @@ class ChunkIo {
   using Fill = std::function<void(schema::OsdRequest::Builder)>;
   // Judges an answer: kCorrupt means that it was damaged on the way.
   using Check = std::function<Result<void>(const InMessage&)>;
-  Task<Result<void>> ask(ChunkAddr at, Fill fill, Buffer payload, Check take);
+  enum class Kind : uint8_t { kQuery, kMutation };
+  Task<Result<void>> ask(Kind kind, SessionId session, ChunkAddr at, Fill fill, Buffer payload,
+                         Check take);
   Task<Result<InMessage>> attempt(const ClusterMap& map, ChunkAddr at, const Fill& fill,
                                   const Buffer& payload, Duration timeout);
   Env& env_;
@@ -65,6 +86,9 @@ class ChunkIo {
   MapCache& maps_;
   OsdLinks& links_;
   Event& stop_;
+  // Before the first one it is session 0, which no OSD refuses.
+  std::optional<SessionId> session_ = SessionId{};
+  MapEpoch barrier_;
   Buffer zeros_;
 };
 

@@ -19,8 +19,16 @@ Mount::Mount(Env& env, Options options, MountInfo info)
           env, options_, std::move(info), stop_,
           Session::Hooks{
               .openInodes = [this] { return files_.openInodes(); },
-              .onExpired = [this] { files_.sessionLost(); },
-              .onOpened = [this](SessionId id) { links_.identify(session_.cluster(), id.value); },
+              .onExpired =
+                  [this] {
+                    io_.sessionLost();
+                    files_.sessionLost();
+                  },
+              .onOpened =
+                  [this](SessionId id) {
+                    links_.identify(session_.cluster(), id.value);
+                    io_.sessionOpened(id);
+                  },
               .onMapChanged = [this](MapEpoch epoch) { maps_.announced(epoch); },
           }),
       maps_(env, session_, stop_, scope_, [this](const ClusterMap& map) { links_.follow(map); }),
