@@ -29,6 +29,10 @@ shutil.rmtree(REPORTS, ignore_errors=True)
 os.makedirs(REPORTS)
 
 
+# Whoever runs out of patience with a test ends it so; what it started must go with it.
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("ended by a signal: not done in time?"))
+
+
 def skip(reason):
     print(reason)
     sys.exit(77)

@@ -8,16 +8,16 @@ need("rsync", "tar")
 with Cluster("tree") as c:
     m = c.mount
     say("cp -a /usr/include")
-    sh(f"cp -a /usr/include {m}/include", timeout=300)
+    sh(f"cp -a /usr/include {m}/include", timeout=900)
     same(fingerprint("/usr/include"), fingerprint(f"{m}/include"), "cp -a")
 
     say("rsync -a, twice")
-    sh(f"rsync -a /usr/include/linux {m}/synced/", timeout=300)
-    second = sh(f"rsync -ai /usr/include/linux {m}/synced/", timeout=300)
+    sh(f"rsync -a /usr/include/linux {m}/synced/", timeout=900)
+    second = sh(f"rsync -ai /usr/include/linux {m}/synced/", timeout=900)
     check(second == "", f"the second rsync moved something:\n{second}")
 
     say("tar through the mount")
-    sh(f"tar -C {m}/include -cf {m}/linux.tar linux && mkdir {m}/untar && tar -C {m}/untar -xf {m}/linux.tar", timeout=300)
+    sh(f"tar -C {m}/include -cf {m}/linux.tar linux && mkdir {m}/untar && tar -C {m}/untar -xf {m}/linux.tar", timeout=900)
     same(fingerprint(f"{m}/include/linux"), fingerprint(f"{m}/untar/linux"), "tar")
 
     say("a file over four chunks, a sparse one, links, devices, xattrs, odd names and times")
