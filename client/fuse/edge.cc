@@ -73,7 +73,7 @@ class FuseSays {
     fuse_set_log_func([](fuse_log_level, const char* format, va_list arguments) {
       char line[512];
       std::vsnprintf(line, sizeof line, format, arguments);
-      text() = line;
+      text() += line;  // it says one thing in several pieces
       while (!text().empty() && text().back() == '\n') text().pop_back();
     });
   }

@@ -23,15 +23,15 @@ namespace {
 
 // Options that say when or by whom something is mounted, which is for mount(8) and systemd, and
 // those that ask for what is the case anyway.
-constexpr std::array kIgnored = {"noauto", "auto",    "user",  "nouser",   "users",
-                                 "group",  "nogroup", "owner", "noowner",  "_netdev",
-                                 "nofail", "silent",  "loud",  "defaults", "remount"};
+constexpr std::array kIgnored = {"noauto",  "auto",     "user",    "nouser",  "users",  "group",
+                                 "nogroup", "owner",    "noowner", "_netdev", "nofail", "silent",
+                                 "loud",    "defaults", "remount", "diratime"};
 constexpr std::array kIgnoredPrefixes = {"x-", "X-", "user=", "comment="};
 // Options that libfuse and the kernel understand.
-constexpr std::array kPassed = {"ro",      "nosuid",     "nodev",   "noexec",      "sync",
-                                "noatime", "nodiratime", "dirsync", "allow_other", "allow_root"};
+constexpr std::array kPassed = {"ro",      "nosuid",  "nodev",       "noexec",    "sync",
+                                "noatime", "dirsync", "allow_other", "allow_root"};
 // Options that take back one given before them, and are the default.
-constexpr std::array<std::pair<const char*, const char*>, 8> kTakesBack = {{
+constexpr std::array<std::pair<const char*, const char*>, 7> kTakesBack = {{
     {"rw", "ro"},
     {"suid", "nosuid"},
     {"dev", "nodev"},
@@ -39,7 +39,6 @@ constexpr std::array<std::pair<const char*, const char*>, 8> kTakesBack = {{
     {"async", "sync"},
     {"atime", "noatime"},
     {"relatime", "noatime"},
-    {"diratime", "nodiratime"},
 }};
 
 template <size_t N>

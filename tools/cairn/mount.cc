@@ -217,6 +217,15 @@ std::string resolved(const std::string& path) {
 // `mount -o remount`: the kernel changes the flags of the mount that is there. All else stays as it
 // is until the filesystem is mounted anew; the options of /etc/fstab come along and are accepted.
 Result<void> remount(MountArguments a) {
+  // Without a line in /etc/fstab, mount(8) hands back what the kernel says of the mount.
+  for (auto& text : a.options) {
+    std::string rest;
+    for (const auto& word : splitWords(text))
+      if (word != "default_permissions" && !word.starts_with("user_id=") &&
+          !word.starts_with("group_id=") && !word.starts_with("max_read="))
+        rest += "," + word;
+    text = std::move(rest);
+  }
   client::MountOptions known;
   TRY(takeOptions(a, known));
   constexpr struct {
