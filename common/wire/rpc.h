@@ -125,6 +125,9 @@ class RpcHandler {
   // `request` and `peer` live until the task ends. The answer is the message or the Error.
   virtual Task<Result<OutMessage>> handle(const InMessage& request, RpcPeer& peer) = 0;
   virtual void onConnected(RpcPeer& peer) { (void)peer; }
+  // The connection is gone: nobody gets the answers of what still runs for it. Whatever of that
+  // waits for other peers should end now: a newer connection of this one is greeted after it.
+  virtual void onClosing(RpcPeer& peer) { (void)peer; }
   virtual void onDisconnected(RpcPeer& peer) { (void)peer; }  // last call for this peer
 };
 

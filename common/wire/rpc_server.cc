@@ -222,6 +222,7 @@ Task<void> RpcServer::serve(std::unique_ptr<Stream> stream) {
   }
   helloTimer.disarm();
   conn->disconnect();
+  if (welcomed) handler_.onClosing(*conn);
   co_await mine.join();
   if (welcomed) handler_.onDisconnected(*conn);
   conns_.erase(position);

@@ -243,6 +243,8 @@ Result<void> admit(MdsRequest::Reader request, Role role) {
     case MdsRequest::RECLAIM:
     case MdsRequest::KEEPALIVE:
     case MdsRequest::SESSION_CLOSE:
+    case MdsRequest::LEASE:
+    case MdsRequest::LEASE_RETURN:
       if (request.getSession() == 0) return fail(Errc::kInvalid, "this request needs a session");
       return {};
     case MdsRequest::HEARTBEAT:
@@ -290,6 +292,10 @@ std::string_view operationName(MdsRequest::Reader request) {
       return "session_close";
     case MdsRequest::RECLAIM:
       return "reclaim";
+    case MdsRequest::LEASE:
+      return "lease";
+    case MdsRequest::LEASE_RETURN:
+      return "lease_return";
     default:
       return "other";
   }

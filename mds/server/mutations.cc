@@ -18,11 +18,13 @@ std::string_view view(capnp::Data::Reader data) {
 // The names that a mutation binds or unbinds, and the one whose inode may lose its last name.
 struct Names {
   std::vector<std::string> keys;  // of NameLocks, sorted, each once
-  struct Victim {
+  struct Name {
     InodeId parent;
     std::string_view name;
   };
-  std::optional<Victim> victim;
+  std::optional<Name> victim;
+  std::optional<Name> moved;  // rename: what gets another name
+  std::optional<Name> exchanged;
 };
 
 constexpr uint32_t kRenameExchange = 2;
@@ -32,8 +34,8 @@ Names namesOf(Mutation::Reader m) {
   auto add = [&n](uint64_t parent, capnp::Data::Reader name) {
     n.keys.push_back(NameLocks::key(InodeId{parent}, view(name)));
   };
-  auto setVictim = [&n](uint64_t parent, capnp::Data::Reader name) {
-    n.victim = Names::Victim{InodeId{parent}, view(name)};
+  auto nameOf = [](uint64_t parent, capnp::Data::Reader name) {
+    return Names::Name{InodeId{parent}, view(name)};
   };
   switch (m.which()) {
     case Mutation::MAKE:
@@ -44,13 +46,15 @@ Names namesOf(Mutation::Reader m) {
       break;
     case Mutation::REMOVE:
       add(m.getRemove().getParent(), m.getRemove().getName());
-      setVictim(m.getRemove().getParent(), m.getRemove().getName());
+      n.victim = nameOf(m.getRemove().getParent(), m.getRemove().getName());
       break;
     case Mutation::RENAME: {
       auto r = m.getRename();
       add(r.getParent(), r.getName());
       add(r.getNewParent(), r.getNewName());
-      if ((r.getFlags() & kRenameExchange) == 0) setVictim(r.getNewParent(), r.getNewName());
+      n.moved = nameOf(r.getParent(), r.getName());
+      auto& target = (r.getFlags() & kRenameExchange) == 0 ? n.victim : n.exchanged;
+      target = nameOf(r.getNewParent(), r.getNewName());
       break;
     }
     default:
@@ -59,6 +63,59 @@ Names namesOf(Mutation::Reader m) {
   std::sort(n.keys.begin(), n.keys.end());
   n.keys.erase(std::unique(n.keys.begin(), n.keys.end()), n.keys.end());
   return n;
+}
+
+// The inodes whose attributes or names a mutation changes, as far as the request names them.
+// `directory` binds or unbinds names.
+struct Changed {
+  InodeId directory, otherDirectory, inode;
+};
+
+Changed changedBy(Mutation::Reader m) {
+  switch (m.which()) {
+    case Mutation::MAKE:
+      return {InodeId{m.getMake().getParent()}, {}, {}};
+    case Mutation::LINK:
+      return {InodeId{m.getLink().getParent()}, {}, InodeId{m.getLink().getIno()}};
+    case Mutation::REMOVE:
+      return {InodeId{m.getRemove().getParent()}, {}, {}};
+    case Mutation::RENAME:
+      return {InodeId{m.getRename().getParent()}, InodeId{m.getRename().getNewParent()}, {}};
+    case Mutation::SETATTR:
+      return {{}, {}, InodeId{m.getSetattr().getIno()}};
+    case Mutation::SETXATTR:
+      return {{}, {}, InodeId{m.getSetxattr().getIno()}};
+    case Mutation::REMOVEXATTR:
+      return {{}, {}, InodeId{m.getRemovexattr().getIno()}};
+    case Mutation::SET_LAYOUT:
+      return {{}, {}, InodeId{m.getSetLayout().getIno()}};
+    case Mutation::ALLOC_CHUNKS:
+      return {{}, {}, InodeId{m.getAllocChunks().getIno()}};
+    case Mutation::REMOVE_CHUNKS:
+      return {{}, {}, InodeId{m.getRemoveChunks().getIno()}};
+    case Mutation::COMMIT_WRITE:
+      return {{}, {}, InodeId{m.getCommitWrite().getIno()}};
+    case Mutation::TAIL_CLEANED:
+      return {{}, {}, InodeId{m.getTailCleaned().getIno()}};
+    default:
+      return {};
+  }
+}
+
+// What only the holder of a write lease may send. It waits for nobody: a holder that is recalled
+// has to finish.
+bool isHolders(Mutation::Reader m) {
+  switch (m.which()) {
+    case Mutation::SETATTR:
+      return m.getSetattr().getSetSize();
+    case Mutation::ALLOC_CHUNKS:
+    case Mutation::REMOVE_CHUNKS:
+    case Mutation::COMMIT_WRITE:
+    case Mutation::TAIL_CLEANED:
+      return true;
+    default:
+      return false;
+  }
 }
 
 // Changes that no session makes; a session that such a request names plays no part.
@@ -133,24 +190,49 @@ Task<Result<OutMessage>> Server::mutate(schema::MdsRequest::Reader request, RpcP
     co_return fail(Errc::kBusyTryLater, "there are too many clients: end some");
   if (m.isMake() && m.getMake().getOpen())
     CO_TRY(sessions_.mayOpen(SessionId{request.getSession()}));
+  const SessionId session{isOutsideSessions(m.which()) ? 0 : request.getSession()};
+  const bool takesLeases = sessions_.takesLeases(session);
+  // One that was done before is not done again: it changes nothing, and needs no lease any more.
+  const bool repeated = request.getSeq() != 0 && state_.remembers(session, request.getSeq());
+  if (takesLeases) CO_TRY(checkWriteLease(request, repeated));
   Names names = namesOf(m);
   std::vector<NameLocks::Guard> locks;
-  for (std::string& key : names.keys) locks.push_back(co_await names_.lock(std::move(key)));
+  for (std::string& key : names.keys) {
+    auto lock = co_await names_.lock(std::move(key), callerOf(peer));
+    CO_TRY(lock);
+    locks.push_back(std::move(*lock));
+  }
+  // No such name: the state machine says so, or gives the answer of the first time.
+  auto inodeOf = [this](const std::optional<Names::Name>& name) {
+    if (!name) return InodeId{};
+    auto found = state_.lookup(name->parent, name->name);
+    return found ? found->ino : InodeId{};
+  };
+  const InodeId victim = inodeOf(names.victim);
+  const Changed changed = changedBy(m);
+  MaybeClaim claim;
+  // (Sessions without leases need none to be a holder; what they do is a change like others.)
+  if (!repeated && (changed.directory || changed.inode) && !(takesLeases && isHolders(m))) {
+    const InodeId second = names.exchanged ? inodeOf(names.exchanged) : victim;
+    claim.emplace(leases_, callerOf(peer), session, ClaimKind::kChange,
+                  std::initializer_list<InodeId>{
+                      changed.directory, changed.otherDirectory,
+                      changed.inode ? changed.inode : inodeOf(names.moved), second});
+    if (!claim->ready()) CO_TRY(co_await claim->wait());
+  }
+  // Nothing but the log is waited for from here on.
   RemovalGate::Guard removal;
   std::vector<SessionId> openBy;
-  if (names.victim) {
-    // No such name: the state machine says so, or gives the answer of the first time.
-    if (auto victim = state_.lookup(names.victim->parent, names.victim->name)) {
-      removal = removals_.enter(victim->ino);
-      openBy = sessions_.mayHold(victim->ino);
-    }
+  if (victim) {
+    removal = removals_.enter(victim);
+    openBy = sessions_.mayHold(victim);
   }
 
   constexpr size_t kAddressWords = 64;
   Draft draft(m.totalSize().wordCount + openBy.size() + kAddressWords);
   auto command = draft.command();
   if (!isOutsideSessions(m.which())) {
-    command.setSession(request.getSession());
+    command.setSession(session.value);
     command.setSeq(request.getSeq());
     command.setAckedBelow(request.getAckedBelow());
   }
@@ -164,11 +246,50 @@ Task<Result<OutMessage>> Server::mutate(schema::MdsRequest::Reader request, RpcP
   auto reply = co_await proposer_.propose(std::move(draft));
   CO_TRY(reply);
   if (m.isSessionOpen()) {
-    if (auto it = peerAt_.find(&peer); it != peerAt_.end())
-      it->second->session = SessionId{idOf(*reply)};
+    const SessionId opened{idOf(*reply)};
+    peerAt_.at(&peer)->session = opened;
+    peerOf_[opened] = &peer;
   }
   if (m.isOsdRegister()) osds_.registered(OsdId{static_cast<uint32_t>(idOf(*reply))});
-  co_return answerOf(*reply);
+  if (victim) forgetIfGone(victim);
+  if (!takesLeases) co_return answerOf(*reply);
+  const bool forWriting = m.isMake() && m.getMake().getOpen();
+  co_return answerWithLeases(*reply, session, repeated,
+                             forWriting ? LeaseMode::kWrite : LeaseMode::kRead);
+}
+
+// kLeaseLost: the change is a write lease's holder's, and the session is none.
+Result<void> Server::checkWriteLease(schema::MdsRequest::Reader request, bool repeated) {
+  auto m = request.getMutate();
+  if (repeated || !isHolders(m)) return {};
+  const InodeId ino = changedBy(m).inode;
+  if (leases_.held(SessionId{request.getSession()}, ino) == LeaseMode::kWrite) return {};
+  if (!state_.inode(ino)) return {};  // the state machine says what is wrong
+  return fail(Errc::kLeaseLost,
+              "inode " + std::to_string(ino.value) + " is not leased to this session for writing");
+}
+
+// The answer of the state machine was made when the change was applied, perhaps long ago. What it
+// says of an inode is made true of now, and what this session is granted goes along.
+Result<OutMessage> Server::answerWithLeases(const std::string& reply, SessionId session,
+                                            bool repeated, LeaseMode wanted) {
+  OutMessage out = answerOf(reply);
+  auto body = out.header().getBody().getAs<schema::MdsReply>();
+  if (!body.isEntry() && !body.isAttr()) return out;
+  auto attr = body.isEntry() ? body.getEntry().getAttr() : body.getAttr();
+  auto inode = state_.inode(InodeId{attr.getIno()});
+  if (!inode) return out;  // removed since: as it was, and no lease
+  Leases::Grants grants(leases_, session);
+  if (body.isEntry() && repeated)
+    TRY(queries_.writeEntry(body.initEntry(), *inode, grants, wanted));
+  else
+    grants.attr(*inode, attr, wanted);
+  if (grants.serial() != 0) body.setLeaseSerial(grants.serial());
+  return out;
+}
+
+void Server::forgetIfGone(InodeId ino) {
+  if (leases_.table().anybodyHolds(ino) && !state_.inode(ino)) leases_.dropInode(ino);
 }
 
 Task<Result<void>> Server::endSession(SessionId session, bool expired) {

@@ -49,23 +49,27 @@ size_t fitting(const std::vector<Dentry>& entries, bool plus) {
 
 }  // namespace
 
-Result<OutMessage> Queries::lookup(schema::Lookup::Reader args) {
-  auto inode = state_.lookup(InodeId{args.getParent()}, view(args.getName()));
-  TRY(inode);
+Result<OutMessage> Queries::lookup(InodeId parent, const Result<Inode>& found, bool leases,
+                                   Grants& grants) {
+  if (!found && (found.error().code != Errc::kNotFound || !leases)) return fail(found.error());
   OutMessage out;
-  inode->write(out.body<schema::MdsReply>().initEntry().initAttr());
+  auto reply = out.body<schema::MdsReply>();
+  if (found)
+    grants.attr(*found, reply.initEntry().initAttr());
+  else
+    reply.setNone();
+  reply.setDirLease(grants.directory(parent));
   return out;
 }
 
-Result<OutMessage> Queries::getattr(InodeId ino) {
-  auto inode = state_.inode(ino);
-  TRY(inode);
+OutMessage Queries::attr(const Inode& inode, Grants& grants) {
   OutMessage out;
-  inode->write(out.body<schema::MdsReply>().initAttr());
+  grants.attr(inode, out.body<schema::MdsReply>().initAttr());
   return out;
 }
 
-Result<OutMessage> Queries::readdir(schema::Readdir::Reader args) {
+Result<OutMessage> Queries::readdir(schema::Readdir::Reader args, SessionId session, bool leases,
+                                    Grants& grants) {
   const InodeId dir{args.getIno()};
   const size_t limit = std::clamp<size_t>(args.getLimit(), 1, kMaxReaddirEntries);
   auto entries = state_.readdir(dir, args.getCookie(), limit);
@@ -92,16 +96,16 @@ Result<OutMessage> Queries::readdir(schema::Readdir::Reader args) {
     if (!args.getPlus()) continue;
     auto inode = state_.inode(entry.ino);
     TRY(inode);
-    inode->write(list[i].initAttr());
+    if (leases && leases_.behind(session, *inode)) continue;
+    grants.attr(*inode, list[i].initAttr());
   }
+  out.body<schema::MdsReply>().setDirLease(grants.directory(dir));
   return out;
 }
 
-Result<OutMessage> Queries::readlink(InodeId ino) {
-  auto inode = state_.inode(ino);
-  TRY(inode);
-  if (!inode->isSymlink()) return fail(Errc::kInvalid, "not a symbolic link");
-  return dataReply(inode->target);
+Result<OutMessage> Queries::readlink(const Inode& inode) {
+  if (!inode.isSymlink()) return fail(Errc::kInvalid, "not a symbolic link");
+  return dataReply(inode.target);
 }
 
 Result<OutMessage> Queries::getxattr(schema::XattrName::Reader args) {
@@ -130,18 +134,24 @@ Result<OutMessage> Queries::chunks(schema::Chunks::Reader args) {
   return out;
 }
 
-Result<OutMessage> Queries::entry(const Inode& inode) {
+Result<OutMessage> Queries::entry(const Inode& inode, Grants& grants, LeaseMode wanted,
+                                  const Leases::Claim* claim) {
   OutMessage out;
-  auto entry = out.body<schema::MdsReply>().initEntry();
-  inode.write(entry.initAttr());
-  if (!inode.isRegular() || inode.chunkCount == 0) return out;
-  auto chunks = state_.chunks(inode.ino, 0, kChunksWithEntry);
-  TRY(chunks);
-  writeChunks(*chunks, entry.initChunks(static_cast<uint32_t>(chunks->size())));
+  TRY(writeEntry(out.body<schema::MdsReply>().initEntry(), inode, grants, wanted, claim));
   return out;
 }
 
-Result<OutMessage> Queries::resolve(std::string_view path) {
+Result<void> Queries::writeEntry(schema::Entry::Builder entry, const Inode& inode, Grants& grants,
+                                 LeaseMode wanted, const Leases::Claim* claim) {
+  grants.attr(inode, entry.initAttr(), wanted, claim);
+  if (!inode.isRegular() || inode.chunkCount == 0) return {};
+  auto chunks = state_.chunks(inode.ino, 0, kChunksWithEntry);
+  TRY(chunks);
+  writeChunks(*chunks, entry.initChunks(static_cast<uint32_t>(chunks->size())));
+  return {};
+}
+
+Result<Inode> Queries::resolve(std::string_view path) {
   const std::string whole(path);
   if (!path.starts_with('/')) return fail(Errc::kInvalid, whole + ": a path begins with /");
   auto inode = state_.inode(kRootInode);
@@ -163,7 +173,7 @@ Result<OutMessage> Queries::resolve(std::string_view path) {
       return fail(Errc::kNotFound, whole + ": there is no " + std::string(name));
     TRY(inode);
   }
-  return entry(*inode);
+  return inode;
 }
 
 }  // namespace cairn::mds

@@ -18,6 +18,13 @@ OutMessage none() {
   return out;
 }
 
+// An answer with what it grants: nothing is waited for between here and the connection.
+Result<OutMessage> sealed(Result<OutMessage> answer, const Leases::Grants& grants) {
+  if (answer && grants.serial() != 0)
+    answer->body<schema::MdsReply>().setLeaseSerial(grants.serial());
+  return answer;
+}
+
 }  // namespace
 
 Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& peer) {
@@ -28,19 +35,27 @@ Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& p
     case MdsRequest::MUTATE:
       co_return co_await mutate(request, peer);
     case MdsRequest::LOOKUP:
-      co_return queries_.lookup(request.getLookup());
+      co_return co_await lookup(request, peer);
     case MdsRequest::GETATTR:
-      co_return queries_.getattr(InodeId{request.getGetattr()});
-    case MdsRequest::READDIR:
-      co_return queries_.readdir(request.getReaddir());
+      co_return co_await queryInode(request, InodeId{request.getGetattr()}, peer);
     case MdsRequest::READLINK:
-      co_return queries_.readlink(InodeId{request.getReadlink()});
+      co_return co_await queryInode(request, InodeId{request.getReadlink()}, peer);
     case MdsRequest::GETXATTR:
-      co_return queries_.getxattr(request.getGetxattr());
+      co_return co_await queryInode(request, InodeId{request.getGetxattr().getIno()}, peer);
     case MdsRequest::LISTXATTR:
-      co_return queries_.listxattr(InodeId{request.getListxattr()});
+      co_return co_await queryInode(request, InodeId{request.getListxattr()}, peer);
+    case MdsRequest::READDIR: {
+      Leases::Grants grants(leases_, session);
+      auto out =
+          queries_.readdir(request.getReaddir(), session, sessions_.takesLeases(session), grants);
+      co_return sealed(std::move(out), grants);
+    }
     case MdsRequest::OPEN:
-      co_return co_await open(session, InodeId{request.getOpen().getIno()});
+      co_return co_await open(request, peer);
+    case MdsRequest::LEASE:
+      co_return co_await lease(request, peer);
+    case MdsRequest::LEASE_RETURN:
+      co_return leaseReturn(session, request.getLeaseReturn());
     case MdsRequest::RELEASE:
       co_return release(session, request.getRelease());
     case MdsRequest::CHUNKS:
@@ -53,7 +68,6 @@ Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& p
       co_return out;
     }
     case MdsRequest::KEEPALIVE: {
-      sessions_.setLeases(session, request.getKeepalive().getLeases());
       OutMessage out;
       writeMap(MapEpoch{request.getKeepalive().getMapEpoch()},
                out.body<schema::MdsReply>().initKeepalive());
@@ -68,32 +82,140 @@ Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& p
     }
     case MdsRequest::STATUS:
       co_return status();
-    case MdsRequest::RESOLVE: {
-      auto path = request.getResolve();
-      co_return queries_.resolve({path.begin(), path.size()});
-    }
+    case MdsRequest::RESOLVE:
+      co_return co_await resolve(request, peer);
     case MdsRequest::SESSION_CLOSE:
       CO_TRY(co_await endSession(session, false));
       co_return none();
     case MdsRequest::RECLAIM:
-      co_return reclaim(session, request.getReclaim().getOpen());
-    case MdsRequest::LEASE:
-    case MdsRequest::LEASE_RETURN:
-      break;
+      co_return reclaim(session, request.getReclaim(), peer);
   }
   co_return fail(Errc::kNotSupported, "this metadata server does not know that request");
 }
 
-Task<Result<OutMessage>> Server::open(SessionId session, InodeId ino) {
-  co_await removals_.passed(ino);
-  if (!sessions_.alive(session)) co_return fail(Errc::kSessionExpired);
+// ---- queries ----
+
+// Waits until no other session writes the file: until what is known of it here is true.
+Task<Result<void>> Server::settle(SessionId session, InodeId ino, RpcPeer& peer,
+                                  MaybeClaim& claim) {
+  claim.emplace(leases_, callerOf(peer), session, ClaimKind::kAcquireRead,
+                std::initializer_list<InodeId>{ino});
+  co_return co_await claim->wait();
+}
+
+Task<Result<OutMessage>> Server::lookup(MdsRequest::Reader request, RpcPeer& peer) {
+  const SessionId session{request.getSession()};
+  const InodeId parent{request.getLookup().getParent()};
+  auto data = request.getLookup().getName();
+  const std::string_view name(reinterpret_cast<const char*>(data.begin()), data.size());
+  MaybeClaim claim;
+  auto found = state_.lookup(parent, name);
+  while (found && leases_.behind(session, *found)) {
+    CO_TRY(co_await settle(session, found->ino, peer, claim));
+    found = state_.lookup(parent, name);  // another one, perhaps
+  }
+  Leases::Grants grants(leases_, session);
+  auto out = queries_.lookup(parent, found, sessions_.takesLeases(session), grants);
+  co_return sealed(std::move(out), grants);
+}
+
+Task<Result<OutMessage>> Server::queryInode(MdsRequest::Reader request, InodeId ino,
+                                            RpcPeer& peer) {
+  const SessionId session{request.getSession()};
+  MaybeClaim claim;
   auto inode = state_.inode(ino);
+  if (inode && leases_.behind(session, *inode)) {
+    CO_TRY(co_await settle(session, ino, peer, claim));
+    inode = state_.inode(ino);
+  }
+  CO_TRY(inode);
+  switch (request.which()) {
+    case MdsRequest::READLINK:
+      co_return queries_.readlink(*inode);
+    case MdsRequest::GETXATTR:
+      co_return queries_.getxattr(request.getGetxattr());
+    case MdsRequest::LISTXATTR:
+      co_return queries_.listxattr(ino);
+    default: {
+      Leases::Grants grants(leases_, session);
+      auto out = queries_.attr(*inode, grants);
+      co_return sealed(std::move(out), grants);
+    }
+  }
+}
+
+Task<Result<OutMessage>> Server::resolve(MdsRequest::Reader request, RpcPeer& peer) {
+  const SessionId session{request.getSession()};
+  const std::string_view path(request.getResolve().begin(), request.getResolve().size());
+  MaybeClaim claim;
+  auto inode = queries_.resolve(path);
+  while (inode && leases_.behind(session, *inode)) {
+    CO_TRY(co_await settle(session, inode->ino, peer, claim));
+    inode = queries_.resolve(path);
+  }
+  CO_TRY(inode);
+  Leases::Grants grants(leases_, session);
+  auto out = queries_.entry(*inode, grants);
+  co_return sealed(std::move(out), grants);
+}
+
+// ---- open files and leases ----
+
+Task<Result<OutMessage>> Server::open(MdsRequest::Reader request, RpcPeer& peer) {
+  const SessionId session{request.getSession()};
+  const InodeId ino{request.getOpen().getIno()};
+  co_await removals_.passed(ino);
+  MaybeClaim claim;
+  auto inode = state_.inode(ino);
+  if (inode && leases_.behind(session, *inode)) {
+    CO_TRY(co_await settle(session, ino, peer, claim));
+    co_await removals_.passed(ino);
+    inode = state_.inode(ino);
+  }
+  if (!sessions_.alive(session)) co_return fail(Errc::kSessionExpired);
   CO_TRY(inode);
   // An unlinked inode lives for those that had it open, and for nobody else.
   if (inode->nlink == 0 && sessions_.surelyNotHolding(session, ino)) co_return fail(Errc::kStale);
   CO_TRY(sessions_.mayOpen(session));
   sessions_.noteOpen(session, ino);
-  co_return queries_.entry(*inode);
+  Leases::Grants grants(leases_, session);
+  auto out = queries_.entry(*inode, grants,
+                            request.getOpen().getWrite() ? LeaseMode::kWrite : LeaseMode::kRead);
+  co_return sealed(std::move(out), grants);
+}
+
+Task<Result<OutMessage>> Server::lease(MdsRequest::Reader request, RpcPeer& peer) {
+  const SessionId session{request.getSession()};
+  const InodeId ino{request.getLease().getIno()};
+  const LeaseMode wanted = request.getLease().getWrite() ? LeaseMode::kWrite : LeaseMode::kRead;
+  if (!sessions_.takesLeases(session))
+    co_return fail(Errc::kInvalid, "this session did not say that it answers recalls");
+  auto inode = state_.inode(ino);
+  CO_TRY(inode);
+  if (wanted == LeaseMode::kWrite && !inode->isRegular())
+    co_return fail(Errc::kInvalid, "only files are leased for writing");
+  Leases::Claim claim(
+      leases_, callerOf(peer), session,
+      wanted == LeaseMode::kWrite ? ClaimKind::kAcquireWrite : ClaimKind::kAcquireRead, {ino});
+  if (!claim.ready()) {
+    CO_TRY(co_await claim.wait());
+    inode = state_.inode(ino);
+    CO_TRY(inode);
+    if (!sessions_.alive(session)) co_return fail(Errc::kSessionExpired);
+  }
+  if (inode->nlink == 0 && sessions_.surelyNotHolding(session, ino)) co_return fail(Errc::kStale);
+  if (sessions_.isUnreclaimed(session))
+    co_return fail(Errc::kInvalid, "a session reclaims what it holds before it asks for more");
+  Leases::Grants grants(leases_, session);
+  auto out = queries_.entry(*inode, grants, wanted, &claim);
+  co_return sealed(std::move(out), grants);
+}
+
+Result<OutMessage> Server::leaseReturn(SessionId session,
+                                       capnp::List<schema::LeaseReturn>::Reader leases) {
+  const TimePoint now = env_.reactor.now();
+  for (auto back : leases) leases_.giveBack(session, back, now);
+  return none();
 }
 
 Result<OutMessage> Server::release(SessionId session, capnp::List<uint64_t>::Reader inodes) {
@@ -106,13 +228,31 @@ Result<OutMessage> Server::release(SessionId session, capnp::List<uint64_t>::Rea
   return none();
 }
 
-Result<OutMessage> Server::reclaim(SessionId session, capnp::List<uint64_t>::Reader inodes) {
-  std::vector<InodeId> held;
-  held.reserve(inodes.size());
-  for (uint64_t id : inodes) held.emplace_back(id);
-  sessions_.reclaim(session, held);
+Result<OutMessage> Server::reclaim(SessionId session, schema::Reclaim::Reader reclaim,
+                                   RpcPeer& peer) {
+  std::vector<InodeId> open;
+  open.reserve(reclaim.getOpen().size());
+  for (uint64_t id : reclaim.getOpen()) open.emplace_back(id);
+  const bool leases =
+      reclaim.getLeases() || reclaim.getRead().size() != 0 || reclaim.getWrite().size() != 0;
+  uint64_t& serial = peerAt_.at(&peer)->reclaimSerial;
+  sessions_.reclaim(session, open, leases, false);
+  serial = leases_.reclaim(session, reclaim, serial);
+  OutMessage out = none();
+  out.body<schema::MdsReply>().setLeaseSerial(serial);
+  if (reclaim.getLast()) {
+    sessions_.reclaim(session, {}, leases, true);
+    leases_.reclaimed(session, std::exchange(serial, 0));
+    scope_.spawn(resendRecalls(session));
+  }
   orphans_.kick();
-  return none();
+  return out;
+}
+
+// From the loop: behind the answer to the reclaim.
+Task<void> Server::resendRecalls(SessionId session) {
+  leases_.resend(session);
+  co_return;
 }
 
 void Server::writeMap(MapEpoch known, schema::MapReply::Builder reply) {
@@ -182,7 +322,7 @@ Result<OutMessage> Server::status() {
     c.setMount(s.mount);
     c.setHost(s.host);
     c.setPid(s.pid);
-    if (const auto* live = sessions_.find(s.id)) c.setLeases(live->leases);
+    c.setLeases(static_cast<uint32_t>(leases_.table().heldBy(s.id)));
   }
   reply.setInodes(counts.inodes);
   reply.setGarbageChunks(counts.garbage);

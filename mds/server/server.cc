@@ -15,8 +15,9 @@ Server::Server(Env& env, StateMachine& state, ServerOptions options)
       proposer_(
           env, state, [this](schema::Command::Reader c, const Applied& r) { applied(c, r); },
           [this] { afterGroup(); }),
-      queries_(state),
       sessions_(options_.sessionTimeout),
+      leases_(env, sessions_, [this](const Recall& r) { pushRecall(r); }),
+      queries_(state, leases_),
       names_(env.reactor),
       removals_(env.reactor),
       osds_(env, state, proposer_, options_.osdLease),
@@ -52,6 +53,9 @@ Task<Result<void>> Server::start(CommandLog& log) {
   }
   const TimePoint now = env_.reactor.now();
   for (const SessionInfo& s : state_.sessions()) sessions_.addKnown(s.id, now);
+  // No run grants as many as nanoseconds pass, so time makes them grow from run to run. Where the
+  // clock was set back, sessions are told with their reclaim (MdsReply.leaseSerial).
+  leases_.start(now, static_cast<uint64_t>(std::max<WallNs>(env_.reactor.wallNow(), 1)));
   osds_.start();
   serving_ = true;
   afterGroup();
@@ -87,13 +91,21 @@ Task<Result<void>> Server::onHello(const Identity& peer) {
 void Server::onConnected(RpcPeer& peer) {
   const Identity& who = peer.identity();
   const bool client = who.role == schema::Hello::Role::CLIENT;
-  peers_.push_back({&peer, client ? SessionId{who.peer} : SessionId{}});
+  const SessionId session = client ? SessionId{who.peer} : SessionId{};
+  peers_.emplace_back(peer, session);
   peerAt_[&peer] = std::prev(peers_.end());
+  if (session) peerOf_[session] = &peer;
+}
+
+void Server::onClosing(RpcPeer& peer) {
+  callerOf(peer).leave();
 }
 
 void Server::onDisconnected(RpcPeer& peer) {
   auto at = peerAt_.find(&peer);
   if (at == peerAt_.end()) return;
+  auto newest = peerOf_.find(at->second->session);
+  if (newest != peerOf_.end() && newest->second == &peer) peerOf_.erase(newest);
   peers_.erase(at->second);
   peerAt_.erase(at);
 }
@@ -103,7 +115,22 @@ Task<Result<OutMessage>> Server::handle(const InMessage& request, RpcPeer& peer)
   OpTimer timer(metricsOf(body), env_.reactor.clock());
   auto answer = co_await dispatch(body, peer);
   timer.done(answer);
+  // Data that the receiver asks for now must not be what a fenced session still writes.
+  if (const MapEpoch fence = state_.fenceEpoch(); answer && fence != MapEpoch{})
+    answer->header().getBody().getAs<schema::MdsReply>().setBarrier(fence.value);
   co_return answer;
+}
+
+// Dropped where the session is not connected: it is sent again once the session has reclaimed.
+void Server::pushRecall(const Recall& recall) {
+  auto to = peerOf_.find(recall.session);
+  if (to == peerOf_.end()) return;
+  OutMessage push;
+  auto body = push.body<schema::MdsPush>().initRecall();
+  body.setIno(recall.ino.value);
+  body.setSerial(recall.serial);
+  body.setToRead(recall.keep == LeaseMode::kRead);
+  to->second->push(std::move(push));
 }
 
 OpMetrics& Server::metricsOf(schema::MdsRequest::Reader request) {
@@ -122,8 +149,14 @@ void Server::applied(schema::Command::Reader command, const Applied& result) {
     case Kind::RENAME:
     case Kind::SETATTR:
     case Kind::REMOVE_CHUNKS:
+      orphans_.kick();
+      break;
     case Kind::RELEASE_ORPHAN:
       orphans_.kick();
+      forgetIfGone(InodeId{mutation.getReleaseOrphan().getIno()});
+      break;
+    case Kind::PURGE:
+      forgetIfGone(InodeId{mutation.getPurge().getIno()});
       break;
     case Kind::MAKE:
       // Known as open before anything later in the log can remove it.
@@ -139,17 +172,19 @@ void Server::applied(schema::Command::Reader command, const Applied& result) {
       if (result.code == Errc::kOk) {
         FlatReader reply(
             {reinterpret_cast<const uint8_t*>(result.reply.data()), result.reply.size()});
-        sessions_.addNew(SessionId{reply.root<schema::MdsReply>().getId()}, env_.reactor.now());
+        sessions_.addNew(SessionId{reply.root<schema::MdsReply>().getId()}, env_.reactor.now(),
+                         mutation.getSessionOpen().getLeases());
       }
       break;
     case Kind::SESSION_END: {
       const SessionId session{mutation.getSessionEnd().getSession()};
       sessions_.remove(session);
+      leases_.drop(session);
       orphans_.kick();
       // One that closes itself waits for the answer on its connection.
       if (mutation.getSessionEnd().getExpired())
-        for (auto& [peer, ofPeer] : peers_)
-          if (ofPeer == session) peer->disconnect();
+        for (auto& connection : peers_)
+          if (connection.session == session) connection.peer->disconnect();
       break;
     }
     default:
@@ -166,7 +201,8 @@ void Server::afterGroup() {
   placed_.clear();
   for (const auto& [id, pool] : map.pools)
     if (whyNotPlaced(map, &pool).empty()) placed_.insert(id);
-  for (auto& [peer, session] : peers_) {
+  for (auto& connection : peers_) {
+    RpcPeer* peer = connection.peer;
     const auto role = peer->identity().role;
     if (role != schema::Hello::Role::CLIENT && role != schema::Hello::Role::OSD) continue;
     OutMessage push;
@@ -186,16 +222,28 @@ Task<void> Server::tick() {
       // This process was stopped or starved. What was sent to us meanwhile is still in the sockets.
       osds_.forgive(now - last);
       sessions_.forgive(now - last);
+      leases_.forgive(now - last);
     }
     // Judged at one moment, before anything is waited for.
-    const auto expired = sessions_.expired(now);
+    const auto expired = toExpire();
     co_await osds_.check();
     for (SessionId id : expired) {
+      if (!sessions_.alive(id)) continue;  // it closed itself meanwhile
       env_.log.warning("session expired", {{"session", id.value}});
       if (!co_await endSession(id, true)) break;  // the log is closed
     }
     last = env_.reactor.now();  // what the commands took was no pause
   }
+}
+
+// Those that were silent for too long: for much less when others wait for them.
+std::vector<SessionId> Server::toExpire() const {
+  const TimePoint now = env_.reactor.now();
+  auto out = sessions_.expired(now);
+  const Duration silence = options_.osdLease + options_.osdLease / 4;
+  for (SessionId id : leases_.overdue(now, silence, options_.recallTimeout))
+    if (std::find(out.begin(), out.end(), id) == out.end()) out.push_back(id);
+  return out;
 }
 
 Task<void> Server::checkpoints() {
@@ -215,6 +263,20 @@ void Server::addGauges() {
       [](S s) { return static_cast<double>(s.sessions_.size()); });
   add("mds_open_files", "Inodes that clients have open",
       [](S s) { return static_cast<double>(s.sessions_.opens().size()); });
+  add("mds_leases", "Leases that clients hold",
+      [](S s) { return static_cast<double>(s.leases_.table().size()); });
+  for (double q : {0.5, 0.95, 0.99}) {
+    env_.metrics.gauge(
+        "mds_recall_seconds", "From a recall to its answer, since the start",
+        [this, q, alive = std::weak_ptr<bool>(alive_)] {
+          return alive.expired() ? 0 : leases_.answers().quantileSeconds(q);
+        },
+        metricLabel("quantile", q == 0.5    ? "0.5"
+                                : q == 0.95 ? "0.95"
+                                            : "0.99"));
+  }
+  add("mds_claims", "Requests that lay claim to an inode, times inodes",
+      [](S s) { return static_cast<double>(s.leases_.claims().size()); });
   add("mds_osds_up", "OSDs that serve", [](S s) { return static_cast<double>(s.osds_.upCount()); });
   add("mds_map_epoch", "Epoch of the cluster map",
       [](S s) { return static_cast<double>(s.state_.map().epoch.value); });

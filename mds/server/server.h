@@ -9,6 +9,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -19,6 +20,7 @@
 #include "mds/log/command_log.h"
 #include "mds/server/checkpointer.h"
 #include "mds/server/garbage_collector.h"
+#include "mds/server/leases.h"
 #include "mds/server/orphan_keeper.h"
 #include "mds/server/osd_monitor.h"
 #include "mds/server/proposer.h"
@@ -33,6 +35,7 @@ struct ServerOptions {
   uint16_t replicas = 3;  // of the first pool, when the cluster is made
   Duration osdLease = 5s;
   Duration sessionTimeout = 60s;
+  Duration recallTimeout = 60s;  // a session that is heard, but gives back nothing, is expired
   Duration gcInterval = 1s;
   uint32_t id = 1;        // of this member
   std::string advertise;  // HOST:PORT, for status
@@ -65,9 +68,11 @@ class Server final : public RpcHandler {
   Task<Result<void>> onHello(const Identity& peer) override;
   Task<Result<OutMessage>> handle(const InMessage& request, RpcPeer& peer) override;
   void onConnected(RpcPeer& peer) override;
+  void onClosing(RpcPeer& peer) override;
   void onDisconnected(RpcPeer& peer) override;
 
   [[nodiscard]] const Sessions& sessions() const { return sessions_; }
+  [[nodiscard]] const Leases& leases() const { return leases_; }
   void setAdvertise(std::string advertise) { options_.advertise = std::move(advertise); }
 
  private:
@@ -77,14 +82,30 @@ class Server final : public RpcHandler {
   Task<Answer> mutate(schema::MdsRequest::Reader request, RpcPeer& peer);
   Task<Result<void>> endSession(SessionId session, bool expired);
   Result<void> checkPlaced(schema::Mutation::Reader mutation);
-  // requests.cc
-  Task<Answer> open(SessionId session, InodeId ino);
+  Result<void> checkWriteLease(schema::MdsRequest::Reader request, bool repeated);
+  Result<OutMessage> answerWithLeases(const std::string& reply, SessionId session, bool repeated,
+                                      LeaseMode wanted);
+  void forgetIfGone(InodeId ino);
+  // requests.cc: queries, with the state as it is once nobody's writes are behind it. `claim` holds
+  // what was waited for until the answer is built.
+  using MaybeClaim = std::optional<Leases::Claim>;
+  Task<Answer> lookup(schema::MdsRequest::Reader request, RpcPeer& peer);
+  Task<Answer> queryInode(schema::MdsRequest::Reader request, InodeId ino, RpcPeer& peer);
+  Task<Answer> resolve(schema::MdsRequest::Reader request, RpcPeer& peer);
+  Task<Answer> open(schema::MdsRequest::Reader request, RpcPeer& peer);
+  Task<Answer> lease(schema::MdsRequest::Reader request, RpcPeer& peer);
+  Task<Result<void>> settle(SessionId session, InodeId ino, RpcPeer& peer, MaybeClaim& claim);
   Answer release(SessionId session, capnp::List<uint64_t>::Reader inodes);
-  Answer reclaim(SessionId session, capnp::List<uint64_t>::Reader inodes);
+  Answer leaseReturn(SessionId session, capnp::List<schema::LeaseReturn>::Reader leases);
+  Answer reclaim(SessionId session, schema::Reclaim::Reader reclaim, RpcPeer& peer);
+  Task<void> resendRecalls(SessionId session);
   Answer statfs();
   Answer status();
   void writeMap(MapEpoch known, schema::MapReply::Builder reply);
   // server.cc
+  void pushRecall(const Recall& recall);
+  Caller& callerOf(RpcPeer& peer) { return peerAt_.at(&peer)->caller; }
+  [[nodiscard]] std::vector<SessionId> toExpire() const;
   void applied(schema::Command::Reader command, const Applied& result);
   void afterGroup();
   Task<void> tick();
@@ -96,8 +117,9 @@ class Server final : public RpcHandler {
   StateMachine& state_;
   ServerOptions options_;
   Proposer proposer_;
-  Queries queries_;
   Sessions sessions_;
+  Leases leases_;
+  Queries queries_;
   NameLocks names_;
   RemovalGate removals_;
   OsdMonitor osds_;
@@ -105,14 +127,18 @@ class Server final : public RpcHandler {
   OrphanKeeper orphans_;
   CommandLog* log_ = nullptr;
   std::unique_ptr<Checkpointer> checkpointer_;
-  struct PeerState {
+  struct Connection {
+    Connection(RpcPeer& p, SessionId s) : peer(&p), session(s) {}
     RpcPeer* peer;
     SessionId session;
+    Caller caller;
+    uint64_t reclaimSerial = 0;  // while the session reclaims: of what it listed so far
   };
   // In the order in which they came, so that what goes to all goes in the same order in every
   // simulated run.
-  std::list<PeerState> peers_;
-  std::unordered_map<RpcPeer*, std::list<PeerState>::iterator> peerAt_;
+  std::list<Connection> peers_;
+  std::unordered_map<RpcPeer*, std::list<Connection>::iterator> peerAt_;
+  std::unordered_map<SessionId, RpcPeer*> peerOf_;            // the newest of each session
   std::unordered_map<std::string_view, OpMetrics*> metrics_;  // by operationName()
   MapEpoch pushed_;                                           // peers know of this map
   std::set<PoolId> placed_;  // pools all of whose groups have lists

@@ -23,10 +23,6 @@ const Sessions::State* Sessions::find(SessionId id) const {
   return it == sessions_.end() ? nullptr : &it->second;
 }
 
-void Sessions::setLeases(SessionId id, uint32_t leases) {
-  if (auto it = sessions_.find(id); it != sessions_.end()) it->second.leases = leases;
-}
-
 std::vector<SessionId> Sessions::expired(TimePoint now) const {
   std::vector<SessionId> out;
   for (const auto& [id, s] : sessions_)
@@ -38,10 +34,12 @@ void Sessions::forgive(Duration gap) {
   for (auto& [id, s] : sessions_) s.heard += gap;
 }
 
-void Sessions::reclaim(SessionId id, const std::vector<InodeId>& inodes) {
-  if (!alive(id)) return;
-  unreclaimed_.erase(id);
+void Sessions::reclaim(SessionId id, const std::vector<InodeId>& inodes, bool leases, bool last) {
+  auto it = sessions_.find(id);
+  if (it == sessions_.end()) return;
+  it->second.leases = it->second.leases || leases;
   for (InodeId ino : inodes) opens_.add(id, ino);
+  if (last) unreclaimed_.erase(id);
 }
 
 Result<void> Sessions::mayOpen(SessionId id) const {

@@ -14,16 +14,20 @@ std::string NameLocks::key(InodeId parent, std::string_view name) {
   return k;
 }
 
-Task<NameLocks::Guard> NameLocks::lock(std::string key) {
-  struct Awaiter {
-    std::deque<std::coroutine_handle<>>& waiters;
-    bool await_ready() const { return false; }
-    void await_suspend(std::coroutine_handle<> h) const { waiters.push_back(h); }
-    void await_resume() const {}
-  };
+Task<Result<NameLocks::Guard>> NameLocks::lock(std::string key, Caller& caller) {
   auto [it, free] = held_.try_emplace(key);
-  // References into an unordered_map stay; the entry lives while anyone holds or waits.
-  if (!free) co_await Awaiter{it->second};
+  if (!free) {
+    CO_TRY(caller.mayWait());
+    // References into an unordered_map stay; the entry lives while anyone holds or waits.
+    std::deque<Waiter*>& waiters = it->second;
+    Waiter self{{reactor_, caller}};
+    waiters.push_back(&self);
+    while (!self.holds && !caller.gone()) co_await self.wait;
+    if (!self.holds) {
+      std::erase(waiters, &self);
+      co_return fail(caller.mayWait().error());
+    }
+  }
   co_return Guard(this, std::move(key));
 }
 
@@ -34,9 +38,10 @@ void NameLocks::release(const std::string& key) {
     held_.erase(it);
     return;
   }
-  auto next = it->second.front();  // it holds the name from now on
+  Waiter* next = it->second.front();  // it holds the name from now on
   it->second.pop_front();
-  reactor_.post(next);
+  next->holds = true;
+  next->wait.wake();
 }
 
 RemovalGate::Guard RemovalGate::enter(InodeId ino) {

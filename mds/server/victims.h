@@ -5,9 +5,11 @@
 // for (NameLocks: commands that bind or unbind one name go one after the other), and who may hold
 // that inode (RemovalGate: opening it waits). Names and inodes that nobody removes wait for
 // nothing.
+//
+// Names are held while others give back leases, so waiting for one ends with its caller. Inside the
+// gate nothing is waited for but the log: it is passed soon.
 #pragma once
 
-#include <coroutine>
 #include <deque>
 #include <string>
 #include <string_view>
@@ -16,6 +18,7 @@
 
 #include "common/base/ids.h"
 #include "common/reactor/sync.h"
+#include "mds/server/caller.h"
 
 namespace cairn::mds {
 
@@ -48,14 +51,19 @@ class NameLocks {
   };
 
   // Names in a row, in order of arrival. Whoever locks two does so in the order of their keys.
+  // kUnavailable, kBusyTryLater: see Caller.
   static std::string key(InodeId parent, std::string_view name);
-  Task<Guard> lock(std::string key);
+  Task<Result<Guard>> lock(std::string key, Caller& caller);
   [[nodiscard]] size_t held() const { return held_.size(); }
 
  private:
+  struct Waiter {
+    Wait wait;
+    bool holds = false;  // the name was handed to it
+  };
   void release(const std::string& key);
   Reactor& reactor_;
-  std::unordered_map<std::string, std::deque<std::coroutine_handle<>>> held_;  // with who waits
+  std::unordered_map<std::string, std::deque<Waiter*>> held_;  // with who waits
 };
 
 class RemovalGate {

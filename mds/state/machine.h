@@ -25,6 +25,7 @@ class Machine final : public StateMachine {
   Result<std::vector<Garbage>> garbage(uint64_t after, size_t limit) override;
   Result<std::vector<Orphan>> orphans(InodeId after, size_t limit) override;
   std::vector<SessionInfo> sessions() override;
+  [[nodiscard]] bool remembers(SessionId session, uint64_t seq) const override;
   [[nodiscard]] const ClusterMap& map() const override { return state_.cluster.map; }
   [[nodiscard]] MapEpoch fenceEpoch() const override { return state_.cluster.fenceEpoch; }
   [[nodiscard]] Counts counts() const override { return state_.counters.counts; }

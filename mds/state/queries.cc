@@ -133,4 +133,9 @@ std::vector<SessionInfo> Machine::sessions() {
   return out;
 }
 
+bool Machine::remembers(SessionId session, uint64_t seq) const {
+  auto it = state_.sessions.find(session);
+  return it != state_.sessions.end() && it->second.remembered.contains(seq);
+}
+
 }  // namespace cairn::mds

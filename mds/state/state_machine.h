@@ -162,6 +162,8 @@ class StateMachine {
   virtual Result<std::vector<Garbage>> garbage(uint64_t after, size_t limit) = 0;
   virtual Result<std::vector<Orphan>> orphans(InodeId after, size_t limit) = 0;
   virtual std::vector<SessionInfo> sessions() = 0;
+  // Whether that mutation was done and its answer is kept: applied again, it gives that answer.
+  [[nodiscard]] virtual bool remembers(SessionId session, uint64_t seq) const = 0;
   [[nodiscard]] virtual const ClusterMap& map() const = 0;
   // The epoch of the map that fenced a session last; 0 before the first. OSDs with an older map may
   // still serve that session (MdsReply.barrier).

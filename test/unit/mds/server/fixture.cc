@@ -7,15 +7,6 @@ kj::ArrayPtr<const kj::byte> asData(const std::string& text) {
   return {reinterpret_cast<const kj::byte*>(text.data()), text.size()};
 }
 
-Task<Got> exchange(RpcClient& rpc, OutMessage message, Duration timeout) {
-  co_return Got{co_await rpc.call(std::move(message), timeout)};
-}
-
-Task<void> exchangeInto(RpcClient& rpc, OutMessage message,
-                        std::shared_ptr<std::optional<Got>> slot) {
-  *slot = Got{co_await rpc.call(std::move(message), 5s)};
-}
-
 OutMessage build(const Peer::Fill& fill) {
   OutMessage m;
   fill(m.body<schema::MdsRequest>());
@@ -23,6 +14,103 @@ OutMessage build(const Peer::Fill& fill) {
 }
 
 }  // namespace
+
+// ---- changes ----
+
+namespace changes {
+namespace {
+
+Change make(InodeId parent, std::string name, uint32_t mode, bool open) {
+  return [=](auto m) {
+    auto make = m.initMake();
+    make.setParent(parent.value);
+    make.setName(asData(name));
+    make.setMode(mode);
+    make.setOpen(open);
+  };
+}
+
+}  // namespace
+
+Change create(InodeId parent, std::string name) {
+  return make(parent, std::move(name), 0100644, true);
+}
+Change makeDirectory(InodeId parent, std::string name) {
+  return make(parent, std::move(name), 0040755, false);
+}
+Change unlink(InodeId parent, std::string name) {
+  return [=](auto m) {
+    auto remove = m.initRemove();
+    remove.setParent(parent.value);
+    remove.setName(asData(name));
+  };
+}
+Change rename(InodeId parent, std::string name, InodeId newParent, std::string newName,
+              uint32_t flags) {
+  return [=](auto m) {
+    auto r = m.initRename();
+    r.setParent(parent.value);
+    r.setName(asData(name));
+    r.setNewParent(newParent.value);
+    r.setNewName(asData(newName));
+    r.setFlags(flags);
+  };
+}
+Change link(InodeId ino, InodeId parent, std::string name) {
+  return [=](auto m) {
+    auto l = m.initLink();
+    l.setIno(ino.value);
+    l.setParent(parent.value);
+    l.setName(asData(name));
+  };
+}
+Change chmod(InodeId ino, uint32_t mode) {
+  return [=](auto m) {
+    auto a = m.initSetattr();
+    a.setIno(ino.value);
+    a.setSetMode(true);
+    a.setMode(mode);
+  };
+}
+Change truncate(InodeId ino, uint64_t size) {
+  return [=](auto m) {
+    auto a = m.initSetattr();
+    a.setIno(ino.value);
+    a.setSetSize(true);
+    a.setSize(size);
+  };
+}
+Change setxattr(InodeId ino, std::string name, std::string value) {
+  return [=](auto m) {
+    auto x = m.initSetxattr();
+    x.setIno(ino.value);
+    x.setName(asData(name));
+    x.setValue(asData(value));
+  };
+}
+Change removexattr(InodeId ino, std::string name) {
+  return [=](auto m) {
+    auto x = m.initRemovexattr();
+    x.setIno(ino.value);
+    x.setName(asData(name));
+  };
+}
+Change commit(InodeId ino, uint64_t size) {
+  return [=](auto m) {
+    auto c = m.initCommitWrite();
+    c.setIno(ino.value);
+    c.setSize(size);
+  };
+}
+Change allocate(InodeId ino, uint32_t count) {
+  return [=](auto m) {
+    auto c = m.initAllocChunks();
+    c.setIno(ino.value);
+    c.setCount(count);
+  };
+}
+
+}  // namespace changes
 
 // ---- Peer ----
 
@@ -32,8 +120,11 @@ Peer::Peer(sim::SimWorld& w, const std::string& host, Identity self, std::string
   o.to = {std::move(mdsHost), kPort};
   o.self = self;
   o.onPush = [this](const InMessage& m) {
-    pushedEpochs.push_back(m.body<schema::MdsPush>().getMapChanged());
+    auto push = m.body<schema::MdsPush>();
+    if (push.isMapChanged()) pushedEpochs.push_back(push.getMapChanged());
+    if (push.isRecall()) onRecall(push.getRecall());
   };
+  o.onConnect = [this](RpcClient& c) { return onConnect(c); };
   rpc = std::make_unique<RpcClient>(env, std::move(o));
 }
 
@@ -43,13 +134,27 @@ Peer::~Peer() {
 }
 
 Got Peer::call(const Fill& fill, Duration timeout) {
-  auto got = world.await(node, exchange(*rpc, build(fill), timeout));
+  auto got = world.await(node, exchange(build(fill), timeout));
   REQUIRE(got.has_value());
   return std::move(*got);
 }
 
-void Peer::start(const Fill& fill, std::shared_ptr<std::optional<Got>> slot) {
-  node.spawn(exchangeInto(*rpc, build(fill), std::move(slot)));
+Task<Got> Peer::exchange(OutMessage message, Duration timeout) {
+  // For onAnswer: the message itself is sent off.
+  capnp::MallocMessageBuilder copy;
+  copy.setRoot(message.body<schema::MdsRequest>().asReader());
+  Got got{co_await rpc->call(std::move(message), timeout)};
+  onAnswer(copy.getRoot<schema::MdsRequest>().asReader(), got);
+  co_return got;
+}
+
+Task<void> Peer::exchangeInto(OutMessage message, Duration timeout,
+                              std::shared_ptr<std::optional<Got>> slot) {
+  *slot = co_await exchange(std::move(message), timeout);
+}
+
+void Peer::start(const Fill& fill, std::shared_ptr<std::optional<Got>> slot, Duration timeout) {
+  node.spawn(exchangeInto(build(fill), timeout, std::move(slot)));
 }
 
 // ---- Client ----
@@ -66,7 +171,7 @@ Got Client::openSession() {
   return got;
 }
 
-Got Client::mutate(const std::function<void(schema::Mutation::Builder)>& fill, uint64_t seq) {
+Got Client::mutate(const Change& fill, uint64_t seq) {
   if (seq == 0) seq = nextSeq++;
   return call([&](auto r) {
     r.setSession(session);
@@ -82,41 +187,40 @@ Got Client::ask(const Fill& fill) {
   });
 }
 
+Client::Slot Client::startMutate(const Change& fill) {
+  auto slot = std::make_shared<std::optional<Got>>();
+  start(
+      [&](auto r) {
+        r.setSession(session);
+        r.setSeq(nextSeq++);
+        fill(r.initMutate());
+      },
+      slot, 10min);
+  return slot;
+}
+
+Client::Slot Client::startAsk(const Fill& fill) {
+  auto slot = std::make_shared<std::optional<Got>>();
+  start(
+      [&](auto r) {
+        r.setSession(session);
+        fill(r);
+      },
+      slot, 10min);
+  return slot;
+}
+
 Got Client::create(InodeId parent, std::string name) {
-  return mutate([&](auto m) {
-    auto make = m.initMake();
-    make.setParent(parent.value);
-    make.setName(asData(name));
-    make.setMode(0100644);
-    make.setOpen(true);
-  });
+  return mutate(changes::create(parent, std::move(name)));
 }
-
 Got Client::makeDirectory(InodeId parent, std::string name) {
-  return mutate([&](auto m) {
-    auto make = m.initMake();
-    make.setParent(parent.value);
-    make.setName(asData(name));
-    make.setMode(0040755);
-  });
+  return mutate(changes::makeDirectory(parent, std::move(name)));
 }
-
 Got Client::unlink(InodeId parent, std::string name) {
-  return mutate([&](auto m) {
-    auto remove = m.initRemove();
-    remove.setParent(parent.value);
-    remove.setName(asData(name));
-  });
+  return mutate(changes::unlink(parent, std::move(name)));
 }
-
 Got Client::rename(InodeId parent, std::string name, std::string newName) {
-  return mutate([&](auto m) {
-    auto r = m.initRename();
-    r.setParent(parent.value);
-    r.setName(asData(name));
-    r.setNewParent(parent.value);
-    r.setNewName(asData(newName));
-  });
+  return mutate(changes::rename(parent, std::move(name), parent, std::move(newName)));
 }
 
 Got Client::lookup(InodeId parent, std::string name) {
@@ -145,11 +249,7 @@ Got Client::getattr(InodeId ino) {
   return ask([&](auto r) { r.setGetattr(ino.value); });
 }
 Got Client::allocate(InodeId ino, uint32_t count) {
-  return mutate([&](auto m) {
-    auto c = m.initAllocChunks();
-    c.setIno(ino.value);
-    c.setCount(count);
-  });
+  return mutate(changes::allocate(ino, count));
 }
 
 // ---- FakeOsd ----

@@ -43,14 +43,42 @@ class Peer {
   using Fill = std::function<void(schema::MdsRequest::Builder)>;
   Got call(const Fill& fill, Duration timeout = 5s);
   // Starts it and returns; the answer comes to `slot` some time later.
-  void start(const Fill& fill, std::shared_ptr<std::optional<Got>> slot);
+  void start(const Fill& fill, std::shared_ptr<std::optional<Got>> slot, Duration timeout = 5s);
 
   sim::SimWorld& world;
   sim::SimNode& node;
   Env env;
   std::unique_ptr<RpcClient> rpc;
   std::vector<uint64_t> pushedEpochs;
+
+ protected:
+  virtual void onRecall(schema::Recall::Reader) {}
+  // Before the answer goes to whoever asked.
+  virtual void onAnswer(schema::MdsRequest::Reader, const Got&) {}
+  virtual Task<Result<void>> onConnect(RpcClient&) { co_return Result<void>{}; }
+
+ private:
+  Task<Got> exchange(OutMessage message, Duration timeout);
+  Task<void> exchangeInto(OutMessage message, Duration timeout,
+                          std::shared_ptr<std::optional<Got>> slot);
 };
+
+// What a mutation is to be.
+using Change = std::function<void(schema::Mutation::Builder)>;
+namespace changes {
+Change create(InodeId parent, std::string name);  // and open
+Change makeDirectory(InodeId parent, std::string name);
+Change unlink(InodeId parent, std::string name);
+Change rename(InodeId parent, std::string name, InodeId newParent, std::string newName,
+              uint32_t flags = 0);
+Change link(InodeId ino, InodeId parent, std::string name);
+Change chmod(InodeId ino, uint32_t mode);
+Change truncate(InodeId ino, uint64_t size);
+Change setxattr(InodeId ino, std::string name, std::string value);
+Change removexattr(InodeId ino, std::string name);
+Change commit(InodeId ino, uint64_t size);
+Change allocate(InodeId ino, uint32_t count);
+}  // namespace changes
 
 // A mount: a session, and numbered changes.
 class Client : public Peer {
@@ -58,9 +86,13 @@ class Client : public Peer {
   explicit Client(sim::SimWorld& world, const std::string& host = "client");
 
   Got openSession();
+  using Slot = std::shared_ptr<std::optional<Got>>;
   // The next change, or, with `seq`, one that was sent before.
-  Got mutate(const std::function<void(schema::Mutation::Builder)>& fill, uint64_t seq = 0);
+  Got mutate(const Change& fill, uint64_t seq = 0);
   Got ask(const Fill& fill);
+  // The same, started; the slot says when it is answered.
+  Slot startMutate(const Change& fill);
+  Slot startAsk(const Fill& fill);
 
   Got create(InodeId parent, std::string name);  // and open
   Got makeDirectory(InodeId parent, std::string name);

@@ -203,13 +203,17 @@ TEST_CASE("after a restart nothing is freed that a session may still have open")
   REQUIRE(a.release(closed).code() == Errc::kOk);
   rig.restartMds(Crash::kProcess);
   REQUIRE(b.reclaim({}).code() == Errc::kOk);
-  // a has said nothing yet.
-  CHECK(b.unlink(kRootInode, "held").code() == Errc::kOk);
-  CHECK(b.unlink(kRootInode, "closed").code() == Errc::kOk);
-  rig.world.run(2s);
+  // a has said nothing yet: what it may hold is waited for.
+  auto removeHeld = b.startMutate(changes::unlink(kRootInode, "held"));
+  auto removeClosed = b.startMutate(changes::unlink(kRootInode, "closed"));
+  rig.world.run(1s);
+  CHECK_FALSE(removeHeld->has_value());
+  CHECK_FALSE(removeClosed->has_value());
   CHECK(rig.state().inode(held).has_value());
-  CHECK(rig.state().inode(closed).has_value());
   REQUIRE(a.reclaim({held}).code() == Errc::kOk);
+  REQUIRE(rig.until([&] { return removeHeld->has_value() && removeClosed->has_value(); }, 1s));
+  CHECK((*removeHeld)->code() == Errc::kOk);
+  CHECK((*removeClosed)->code() == Errc::kOk);
   CHECK(rig.until([&] { return !rig.state().inode(closed); }, 2s));
   CHECK(a.getattr(held).code() == Errc::kOk);
   CHECK(a.release(held).code() == Errc::kOk);

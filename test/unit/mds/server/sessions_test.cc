@@ -33,7 +33,7 @@ TEST_CASE("the open table knows holders both ways and forgets a session whole") 
 TEST_CASE("whoever has not reclaimed may hold anything") {
   Sessions s(10s);
   s.addKnown(kA, kStart);
-  s.addNew(kB, kStart);
+  s.addNew(kB, kStart, false);
   CHECK(s.unreclaimed() == 1);
   CHECK(s.mayHold(kFile) == std::vector{kA});
   CHECK_FALSE(s.surelyNotHolding(kA, kFile));
@@ -41,7 +41,14 @@ TEST_CASE("whoever has not reclaimed may hold anything") {
   CHECK(s.mayOpen(kB));
   s.noteOpen(kB, kFile);
   CHECK(s.mayHold(kFile) == std::vector{kA, kB});
-  s.reclaim(kA, {kOther});
+  CHECK(s.awaitsOthers(kB));
+  CHECK_FALSE(s.awaitsOthers(kA));
+  CHECK_FALSE(s.takesLeases(kA));
+  s.reclaim(kA, {kOther}, true, false);
+  CHECK(s.takesLeases(kA));
+  CHECK(s.mayHold(kFile) == std::vector{kA, kB});  // it has not said everything
+  s.reclaim(kA, {}, true, true);
+  CHECK_FALSE(s.awaitsOthers(kB));
   CHECK(s.mayHold(kFile) == std::vector{kB});
   CHECK(s.mayHold(kOther) == std::vector{kA});
   CHECK(s.surelyNotHolding(kA, kFile));
@@ -52,8 +59,8 @@ TEST_CASE("whoever has not reclaimed may hold anything") {
 
 TEST_CASE("a session expires when it was not heard, not while we did not listen") {
   Sessions s(10s);
-  s.addNew(kA, kStart);
-  s.addNew(kB, kStart);
+  s.addNew(kA, kStart, true);
+  s.addNew(kB, kStart, false);
   CHECK(s.touch(kA, kStart + 8s));
   CHECK(s.expired(kStart + 10s).empty());
   CHECK(s.expired(kStart + 11s) == std::vector{kB});
