@@ -182,13 +182,10 @@ uint64_t Leases::reclaim(SessionId session, schema::Reclaim::Reader reclaim, uin
   return serial;
 }
 
-void Leases::reclaimed(SessionId session, uint64_t serial) {
+std::vector<Recall> Leases::reclaimed(SessionId session, uint64_t serial) {
   wakeAll(table_.dropOlder(session, serial));
   for (Claim* claim : unsettled_) claim->wait_.wake();
-}
-
-void Leases::resend(SessionId session) {
-  for (const Recall& recall : table_.owedBy(session)) push_(recall);
+  return table_.owedBy(session);
 }
 
 void Leases::drop(SessionId session) {

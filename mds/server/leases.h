@@ -35,8 +35,8 @@ namespace cairn::mds {
 
 class Leases {
  public:
-  // Sends a recall if the session is connected; called from the loop, never inside a call that
-  // grants: so it goes out behind the reply with the grant. All outlive it.
+  // Sends a recall if the session is connected. Never called where a claim is released: so a recall
+  // goes out behind the reply that granted the lease. All outlive it.
   using Push = std::function<void(const Recall&)>;
   Leases(Env& env, const Sessions& sessions, Push push);
 
@@ -115,12 +115,11 @@ class Leases {
 
   void giveBack(SessionId session, schema::LeaseReturn::Reader back, TimePoint now);
   // A part of a reclaim. The first of a connection (`serial` 0) gives the serial for the rest.
-  // What is no longer free is recalled.
+  // What is no longer free is recalled at once (no client that keeps the contract lists such).
   uint64_t reclaim(SessionId session, schema::Reclaim::Reader reclaim, uint64_t serial);
   // The last part was taken, and the session counts as reclaimed: what it did not list is given
-  // back. Its unanswered recalls are pushed by resend(), which is for the loop.
-  void reclaimed(SessionId session, uint64_t serial);
-  void resend(SessionId session);
+  // back. The recalls that it has not answered, to be sent again behind the answer.
+  std::vector<Recall> reclaimed(SessionId session, uint64_t serial);
   // The session was ended.
   void drop(SessionId session);
   // The inode is gone.

@@ -242,16 +242,15 @@ Result<OutMessage> Server::reclaim(SessionId session, schema::Reclaim::Reader re
   out.body<schema::MdsReply>().setLeaseSerial(serial);
   if (reclaim.getLast()) {
     sessions_.reclaim(session, {}, leases, true);
-    leases_.reclaimed(session, std::exchange(serial, 0));
-    scope_.spawn(resendRecalls(session));
+    scope_.spawn(resend(leases_.reclaimed(session, std::exchange(serial, 0))));
   }
   orphans_.kick();
   return out;
 }
 
-// From the loop: behind the answer to the reclaim.
-Task<void> Server::resendRecalls(SessionId session) {
-  leases_.resend(session);
+// Runs from the loop: behind the answer to the reclaim.
+Task<void> Server::resend(std::vector<Recall> recalls) {
+  for (const Recall& recall : recalls) pushRecall(recall);
   co_return;
 }
 

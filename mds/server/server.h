@@ -98,7 +98,7 @@ class Server final : public RpcHandler {
   Answer release(SessionId session, capnp::List<uint64_t>::Reader inodes);
   Answer leaseReturn(SessionId session, capnp::List<schema::LeaseReturn>::Reader leases);
   Answer reclaim(SessionId session, schema::Reclaim::Reader reclaim, RpcPeer& peer);
-  Task<void> resendRecalls(SessionId session);
+  Task<void> resend(std::vector<Recall> recalls);
   Answer statfs();
   Answer status();
   void writeMap(MapEpoch known, schema::MapReply::Builder reply);

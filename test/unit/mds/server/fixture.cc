@@ -338,6 +338,7 @@ Rig::Rig(uint64_t seed) : world(seed) {
   options.server.replicas = 3;
   options.server.osdLease = 2s;
   options.server.sessionTimeout = 10s;
+  options.server.recallTimeout = 20s;
   options.server.gcInterval = 200ms;
   startMds();
 }
