@@ -127,7 +127,8 @@ TEST_CASE_FIXTURE(KvFixture, "kv: what cannot be opened says which, why and the 
   CHECK(error().code == Errc::kNotFound);
 }
 
-TEST_CASE_FIXTURE(KvFixture, "kv: a log that power loss left with a tail of zeros opens, up to it") {
+TEST_CASE_FIXTURE(KvFixture,
+                  "kv: a log that power loss left with a tail of zeros opens, up to it") {
   auto kv = opened();
   for (int i = 0; i < 100; ++i) {
     KvBatch batch;

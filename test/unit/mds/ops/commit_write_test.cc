@@ -8,11 +8,13 @@ TEST_CASE("commitWrite: the file grows and never shrinks") {
   Mds mds;
   auto f = mds.file("f");
   auto before = mds.inode(f);
-  auto a = mds.commit(f, 100).attr();
+  auto grown = mds.commit(f, 100);
+  auto a = grown.attr();
   CHECK(a.getSize() == 100);
   CHECK(a.getDataVersion() == before.dataVersion + 1);
   CHECK(a.getCtimeNs() == mds.now);
-  auto b = mds.commit(f, 50).attr();
+  auto kept = mds.commit(f, 50);
+  auto b = kept.attr();
   CHECK(b.getSize() == 100);
   CHECK(b.getDataVersion() == before.dataVersion + 2);
   CHECK(mds.commit(f, (1ull << 50) + 1).code() == Errc::kTooBig);

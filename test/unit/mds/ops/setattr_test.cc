@@ -77,7 +77,8 @@ TEST_CASE("truncate: chunks beyond the new end go, the one with the end is uncle
   auto f = mds.file("f");
   CHECK(mds.alloc(f, 0, 5).ok());
   CHECK(mds.commit(f, 5 * kChunkSize).ok());
-  auto a = mds.truncate(f, 2 * kChunkSize + 1).attr();
+  auto truncated = mds.truncate(f, 2 * kChunkSize + 1);
+  auto a = truncated.attr();
   CHECK(a.getSize() == 2 * kChunkSize + 1);
   CHECK(a.getTailUnclean());
   CHECK(a.getChunkCount() == 3);
