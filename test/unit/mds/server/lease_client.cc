@@ -118,6 +118,7 @@ void LeaseClient::onRecall(schema::Recall::Reader recall) {
 
 Task<void> LeaseClient::answer(Recalled recall) {
   recalls.push_back(recall);
+  while (uses_[recall.ino] > 0) co_await sleepFor(env.reactor, 100us);
   uint64_t serial = recall.serial;
   if (auto it = held.find(recall.ino); it != held.end()) {
     serial = it->second.serial = std::max(it->second.serial, recall.serial);

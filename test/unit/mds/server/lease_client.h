@@ -50,6 +50,8 @@ class LeaseClient : public Client {
   size_t reclaims = 0;
 
  protected:
+  // While something uses a lease it is not given back.
+  void uses(InodeId ino, int more) { uses_[ino] += more; }
   void onRecall(schema::Recall::Reader recall) override;
   void onAnswer(schema::MdsRequest::Reader request, const Got& got) override;
   Task<Result<void>> onConnect(RpcClient& rpc) override;
@@ -59,6 +61,7 @@ class LeaseClient : public Client {
   void noteAttr(schema::Attr::Reader attr, uint64_t serial);
   Task<void> answer(Recalled recall);
   Task<void> keepAlive(std::shared_ptr<Event> stop);
+  std::map<InodeId, int> uses_;
   std::shared_ptr<Event> stop_;
   bool dead_ = false;
 };
