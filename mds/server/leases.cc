@@ -138,6 +138,7 @@ void Leases::Grants::attr(const Inode& inode, schema::Attr::Builder attr, LeaseM
                           const Claim* claim) {
   if (!inode.isRegular()) wanted = std::min(wanted, LeaseMode::kRead);
   inode.write(attr);
+  if (!leases_.sessions_.takesLeases(session_)) return;
   attr.setLease(wireMode(grant(inode.ino, wanted, claim)));
   if (leases_.table_.held(session_, inode.ino) == LeaseMode::kWrite)
     attr.setTailUnclean(inode.tailUncleanFor(session_));
