@@ -15,7 +15,8 @@ File::File(Core& core, InodeId ino)
       dirty_(core.env.buffers, core.budget),
       gate_(core.env.reactor),
       onDisk_(core.env.reactor),
-      mutating_(core.env.reactor),
+      committing_(core.env.reactor),
+      acquiring_(core.env.reactor),
       tail_(core.env.reactor),
       flushed_(core.env.reactor) {}
 
@@ -28,16 +29,62 @@ void File::foreignChange() {
 }
 
 void File::learn(const ServerAttr& a) {
-  if (state_.learn(a)) foreignChange();
+  const uint64_t since = core_.leases.since(ino_);
+  if (since == 0 || since == learnedUnder_) {
+    state_.learn(a);
+    return;
+  }
+  learnedUnder_ = since;
+  learnedAt_ = 0;
+  if (state_.takeOver(a))
+    foreignChange();
+  else
+    chunks_.forget();  // chunks may have been made without a change of data
 }
 
-bool File::learnOpened(const ServerEntry& entry, uint64_t asked) {
-  bool known = state_.loaded();
-  bool upToDate = asked == chunks_.version();
-  bool foreign = state_.learn(entry.attr);
-  if (foreign) foreignChange();
-  if (upToDate) chunks_.learn(entry);
-  return known && !foreign;
+void File::learn(const ServerAttr& a, Asked asked) {
+  learn(a);
+  if (asked.nameChanges == core_.nameChanges) learnedAt_ = asked.nameChanges;
+}
+
+bool File::learn(const ServerEntry& entry, Asked asked) {
+  const bool known = state_.loaded() && state_.dataVersion() == entry.attr.dataVersion;
+  const bool upToDate = asked.chunkVersion == chunks_.version();
+  learn(entry.attr, asked);
+  // Without a lease chunks may come and go.
+  if (upToDate && core_.leases.since(ino_) != 0) chunks_.learn(entry);
+  return known;
+}
+
+bool File::current() const {
+  return state_.loaded() && learnedAt_ == core_.nameChanges &&
+         core_.leases.held(ino_) != LeaseMode::kNone && core_.leases.since(ino_) == learnedUnder_;
+}
+
+LeaseTable::Use File::tryEnter(LeaseMode mode) {
+  if (core_.leases.since(ino_) != learnedUnder_) return {};
+  return core_.leases.tryUse(ino_, mode);
+}
+
+Task<Result<LeaseTable::Use>> File::enter(LeaseMode mode) {
+  while (!core_.stop.isSet()) {
+    if (auto use = tryEnter(mode)) co_return use;
+    if (core_.leases.givingUp(ino_)) {
+      co_await core_.leases.settled(ino_);
+      continue;
+    }
+    auto lock = co_await acquiring_.lock();
+    if (auto use = tryEnter(mode)) co_return use;
+    if (core_.leases.givingUp(ino_)) continue;
+    const Asked asked = asking();
+    auto entry = co_await core_.mds.lease(ino_, mode == LeaseMode::kWrite);
+    CO_TRY(entry);
+    learn(*entry, asked);
+    // Here and now: a recall that follows right behind then waits for this use, and whoever asks
+    // gets something done.
+    if (auto use = tryEnter(mode)) co_return use;
+  }
+  co_return fail(Errc::kCanceled, "the mount has ended");
 }
 
 void File::changedOnDisk(uint64_t from, uint64_t to) {
@@ -67,8 +114,11 @@ void File::kick() {
 Task<void> File::flushExtent(std::shared_ptr<File> self, DirtyMap::ExtentPtr extent) {
   {
     auto lock = co_await self->onDisk_.lock(extent->from, extent->to, true);
+    const uint64_t session = self->core_.leases.session();
     auto stored = co_await self->store(extent->from, extent->bytes());
-    if (stored) {
+    if (session != self->core_.leases.session()) {
+      // Lost with the session; loseUnflushed() said so.
+    } else if (stored) {
       self->changedOnDisk(extent->from, extent->to);
       self->state_.stored(extent->to);
     } else if (stored.error().code != Errc::kCanceled) {
@@ -110,13 +160,10 @@ uint64_t File::pushOut() {
 // ---- Committing ----
 
 Task<Result<void>> File::commit(bool sizeOnly) {
-  auto lock = co_await mutating_.lock();
-  // Again, if another client has cut the file below what we have stored meanwhile.
+  auto lock = co_await committing_.lock();
   while (sizeOnly ? state_.grown() : state_.uncommitted()) {
     InodeState::Commit what = state_.beginCommit();
-    state_.beginMutation();
     auto attr = co_await core_.mds.commitWrite({ino_, what.size, what.mtimeNs});
-    state_.endMutation();
     if (!attr) {
       if (attr.error().code == Errc::kCanceled) {
         state_.commitFailed();
@@ -127,7 +174,7 @@ Task<Result<void>> File::commit(bool sizeOnly) {
       }
       co_return fail(attr.error());
     }
-    if (state_.learnOwn(*attr)) foreignChange();
+    state_.learnOwn(*attr);
     state_.committed(what);
     if (!state_.grown()) break;  // what was stored meanwhile is somebody else's to commit
   }
@@ -149,9 +196,18 @@ Task<void> File::settle() {
   settling_ = false;
 }
 
+Task<void> File::writeBack() {
+  do {
+    (void)co_await sync(false);  // errors are kept in errors_
+  } while (pending() && !core_.stop.isSet());
+}
+
 void File::loseUnflushed() {
-  // What is on its way to the OSDs gets there, and is committed in the new session.
-  if (!dirty_.dropUnflushed()) return;
+  if (!pending()) return;
+  dirty_.dropUnflushed();
+  state_.abandonCommit();
+  // What OSDs have of it and the MDS does not know is somebody else's to overwrite now.
+  core_.cache.drop(ino_);
   errors_.record(Error(Errc::kIo, "the session expired: unflushed data is lost"));
   flushed_.fire();
 }

@@ -2,14 +2,20 @@
 // all handles of the inode, and kept for a while after the last was released. One reactor thread;
 // `core` outlives it.
 //
+// Reading needs a read lease of the inode, changing its size or data a write lease (see
+// lease_table.h): each operation enters it first. Under a lease nothing here waits for a request to
+// the MDS but those that only a lease's holder sends.
+//
 // Order of locks, outermost first:
-//   gate_     the shape of the file: writes hold it shared; truncate, punch, fallocate and appends
-//             that go through hold it exclusively
-//   onDisk_   byte ranges that are being changed on the OSDs: no two overlapping changes are in
-//             flight, so that each may be repeated (see chunk_io.h)
-//   mutating_ mutations of the inode at the MDS, one at a time, so that what this client's cached
-//             data belongs to stays known (see inode_state.h)
-// Flushing never takes gate_: whoever holds it exclusively waits for flushes.
+//   the lease
+//   gate_       the shape of the file: writes hold it shared; truncate, punch, fallocate and
+//   appends
+//               that go through hold it exclusively
+//   onDisk_     byte ranges that are being changed on the OSDs: no two overlapping changes are in
+//               flight, so that each may be repeated (see chunk_io.h)
+//   committing_ commits of size and time, one at a time
+// Flushing never takes gate_ nor enters the lease: whoever holds or gives up either waits for
+// flushes. What is dirty is under the write lease until it is flushed and committed.
 //
 // Data first, size after: commit() tells the MDS only of bytes that are durable.
 #pragma once
@@ -23,6 +29,7 @@
 #include "client/core/error_seq.h"
 #include "client/core/inode_state.h"
 #include "client/core/interval_set.h"
+#include "client/core/lease_table.h"
 #include "client/core/read_pattern.h"
 
 namespace cairn::client {
@@ -38,12 +45,16 @@ struct Core {
   const Options& options;
   Event& stop;
   MdsOps& mds;
+  LeaseTable& leases;
   ChunkIo& io;
   BlockCache& cache;
   DirtyBudget& budget;
   TaskScope& scope;
   std::function<void(File&)> onPending;          // it has something to flush or to commit now
   std::function<void(InodeId)> onForeignChange;  // another client changed its data
+  // Grows before and after every change of names or attributes that this client asked for without
+  // learning which inodes it touched.
+  uint64_t nameChanges = 0;
 };
 
 class Handle {
@@ -68,21 +79,25 @@ class File : public std::enable_shared_from_this<File> {
   [[nodiscard]] uint64_t size() const { return state_.size(dirty_.end()); }
   // With this client's unflushed size and times.
   [[nodiscard]] Attr attr() const { return state_.merged(dirty_.end()); }
-  // Takes over what a query said.
+  // When a question is asked, for learn().
+  struct Asked {
+    uint64_t nameChanges, chunkVersion;
+  };
+  [[nodiscard]] Asked asking() const { return {core_.nameChanges, chunks_.version()}; }
+  // Takes over what an answer said, at once: before anything else runs.
   void learn(const ServerAttr& a);
-  // The MDS's answer to open and create, asked when chunkVersion() was `asked`. True if the data is
-  // what this client knew.
-  bool learnOpened(const ServerEntry& entry, uint64_t asked);
-  [[nodiscard]] uint64_t chunkVersion() const { return chunks_.version(); }
-  // Held around open() at the MDS, so that learnOpened() is exact.
-  Task<AsyncMutex::Guard> lockMutations() { return mutating_.lock(); }
+  void learn(const ServerAttr& a, Asked asked);
+  // The MDS's answer to open, create and lease. True if the data is what this client knew.
+  bool learn(const ServerEntry& entry, Asked asked);
+  // Whether attr() is what the MDS would answer now.
+  [[nodiscard]] bool current() const;
 
   Task<Result<std::vector<Buffer>>> read(Handle& handle, uint64_t offset, uint32_t length);
   Task<Result<void>> write(Handle& handle, uint64_t offset, Buffer data);
   // Makes durable what was written before the call. With `sizeOnly` the MDS is told only if the
   // file has grown (fdatasync).
   Task<Result<void>> sync(bool sizeOnly);
-  // Any change of attributes; a size truncates or extends.
+  // Any change of attributes; a size truncates or extends, under the write lease.
   Task<Result<Attr>> setattr(AttrChange change);
   Task<Result<void>> fallocate(int mode, uint64_t offset, uint64_t length);
   Task<Result<uint64_t>> seek(uint64_t offset, int whence);
@@ -97,7 +112,11 @@ class File : public std::enable_shared_from_this<File> {
   [[nodiscard]] bool settling() const { return settling_; }
   // Starts flushing all that is dirty; gives the memory that it will free.
   uint64_t pushOut();
-  // The session has expired: what is not flushed is lost, and the handles will say so.
+  // Before the write lease is given up: everything is flushed and committed, or the handles will be
+  // told of what could not be.
+  Task<void> writeBack();
+  // The session has expired: what is not flushed and committed is lost, and the handles will say
+  // so.
   void loseUnflushed();
   // At the end of the mount: nothing of it needs the core any more.
   void abandon() { dirty_.dropUnflushed(); }
@@ -108,6 +127,9 @@ class File : public std::enable_shared_from_this<File> {
   uint32_t opens = 0;
 
  private:
+  // Begins an operation under a lease, which is asked for if need be.
+  Task<Result<LeaseTable::Use>> enter(LeaseMode mode);
+  [[nodiscard]] LeaseTable::Use tryEnter(LeaseMode mode);
   // Marks [from, to) of the file as changed on the OSDs.
   void changedOnDisk(uint64_t from, uint64_t to);
   void foreignChange();
@@ -153,12 +175,15 @@ class File : public std::enable_shared_from_this<File> {
   ErrorSeq errors_;
   RangeLock gate_;
   RangeLock onDisk_;
-  AsyncMutex mutating_;
+  AsyncMutex committing_;
+  AsyncMutex acquiring_;
   AsyncMutex tail_;
   Pulse flushed_;  // after each extent
   size_t flushesInFlight_ = 0;
   uint64_t flushBytesInFlight_ = 0;
   TimePoint pendingSince_{};
+  uint64_t learnedUnder_ = 0;  // LeaseTable::since() when the state was learned
+  uint64_t learnedAt_ = 0;     // Core::nameChanges when it was asked for
   bool wasPending_ = false;
   bool settling_ = false;
 };

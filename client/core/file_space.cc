@@ -19,22 +19,34 @@ uint32_t chunkOf(uint64_t offset) {
 
 // Times that are set here must not be overridden by a later commit of older writes: those go first.
 Task<Result<Attr>> File::setattr(AttrChange change) {
-  auto gate = co_await gate_.lock(0, 1, true);
-  co_await drain(0, UINT64_MAX);
-  CO_TRY(co_await commit(false));
-  if (change.size) co_return co_await resize(std::move(change));
-  co_return co_await mutateAttr(std::move(change));
+  if (!change.size) {
+    // Not under the lease: the MDS may let us wait for others, who wait for our lease.
+    co_await drain(0, UINT64_MAX);
+    CO_TRY(co_await commit(false));
+    co_return co_await mutateAttr(std::move(change));
+  }
+  while (true) {
+    auto use = co_await enter(LeaseMode::kWrite);
+    CO_TRY(use);
+    auto gate = co_await gate_.lock(0, 1, true);
+    co_await drain(0, UINT64_MAX);
+    CO_TRY(co_await commit(false));
+    auto attr = co_await resize(change);
+    // The session was lost on the way, and this was asked for in the next one.
+    if (!attr && attr.error().code == Errc::kLeaseLost) continue;
+    co_return attr;
+  }
 }
 
 Task<Result<Attr>> File::mutateAttr(AttrChange change) {
-  auto lock = co_await mutating_.lock();
-  state_.beginMutation();
   auto attr = co_await core_.mds.setattr(ino_, change);
-  bool foreign = attr && state_.learnOwn(*attr);
-  if (attr && change.size) state_.resized();
-  state_.endMutation();
-  if (foreign) foreignChange();
   CO_TRY(attr);
+  if (change.size) {
+    state_.learnOwn(*attr);
+    state_.resized();
+  } else {
+    learn(*attr);
+  }
   co_return state_.merged(dirty_.end());
 }
 
@@ -78,6 +90,8 @@ Task<Result<void>> File::fallocate(int mode, uint64_t offset, uint64_t length) {
     co_return fail(Errc::kTooBig, "a file holds at most 2^50 bytes");
   const uint64_t end = offset + length;
 
+  auto use = co_await enter(LeaseMode::kWrite);
+  CO_TRY(use);
   auto gate = co_await gate_.lock(0, 1, true);
   co_await drain(0, UINT64_MAX);
   CO_TRY(co_await commit(false));
@@ -125,26 +139,17 @@ Task<Result<void>> File::zeroStored(uint64_t from, uint64_t to) {
 }
 
 Task<Result<void>> File::removeWhole(uint32_t first, uint32_t count) {
-  auto lock = co_await mutating_.lock();
-  Result<void> outcome;
-  bool foreign = false;
-  state_.beginMutation();
-  while (count != 0 && outcome) {
+  while (count != 0) {
     uint32_t n = std::min(count, kMaxChunksPerCall);
     auto attr = co_await core_.mds.removeChunks(ino_, first, n);
-    if (attr) {
-      foreign = state_.learnOwn(*attr) || foreign;
-      chunks_.removed(first, n);
-      changedOnDisk(first * kChunkSize, (uint64_t{first} + n) * kChunkSize);
-    } else {
-      outcome = fail(attr.error());
-    }
+    CO_TRY(attr);
+    state_.learnOwn(*attr);
+    chunks_.removed(first, n);
+    changedOnDisk(first * kChunkSize, (uint64_t{first} + n) * kChunkSize);
     first += n;
     count -= n;
   }
-  state_.endMutation();
-  if (foreign) foreignChange();
-  co_return outcome;
+  co_return Result<void>{};
 }
 
 // Space for [from, to): later writes there do not fail for lack of it. A few chunks at a time, so
@@ -174,6 +179,8 @@ Task<Result<uint64_t>> File::seek(uint64_t offset, int whence) {
   if (whence != SEEK_DATA && whence != SEEK_HOLE)
     co_return fail(Errc::kInvalid, "seek is for data and holes");
   const bool data = whence == SEEK_DATA;
+  auto use = co_await enter(LeaseMode::kRead);
+  CO_TRY(use);
   co_await drain(0, UINT64_MAX);
   const uint64_t size = this->size();
   if (offset >= size) co_return fail(Errc::kNoAttribute, "beyond the end of the file");

@@ -46,6 +46,7 @@ Attr FileTable::see(const ServerAttr& a) {
 }
 
 Task<Result<std::shared_ptr<File>>> FileTable::fetch(InodeId ino) {
+  if (auto known = find(ino); known && known->current()) co_return known;
   auto attr = co_await core_.mds.getattr(ino);
   CO_TRY(attr);
   if (S_ISDIR(attr->mode)) co_return fail(Errc::kIsDirectory, "it is a directory");
@@ -97,22 +98,19 @@ Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags) {
   opening(file);
   // The MDS must not hear of an earlier close after it heard of this open.
   while (releasing_.contains(ino)) co_await released_.wait();
-  Filesystem::Opened opened;
-  {
-    auto lock = co_await file->lockMutations();
-    uint64_t asked = file->chunkVersion();
-    auto entry = co_await core_.mds.open(ino);
-    if (!entry) {
-      closed(file);
-      if (file->opens == 0) {
-        bool gone = entry.error().code == Errc::kStale || entry.error().code == Errc::kNotFound;
-        if (!gone) queueRelease(ino);  // unknown whether it is open there
-        if (!file->loaded()) forget(ino);
-      }
-      co_return fail(entry.error());
+  const File::Asked asked = file->asking();
+  auto entry = co_await core_.mds.open(ino, (flags & O_ACCMODE) != O_RDONLY);
+  if (!entry) {
+    closed(file);
+    if (file->opens == 0) {
+      bool gone = entry.error().code == Errc::kStale || entry.error().code == Errc::kNotFound;
+      if (!gone) queueRelease(ino);  // unknown whether it is open there
+      if (!file->loaded()) forget(ino);
     }
-    opened.dataUnchanged = file->learnOpened(*entry, asked);
+    co_return fail(entry.error());
   }
+  Filesystem::Opened opened;
+  opened.dataUnchanged = file->learn(*entry, asked);
   opened.handle = std::make_shared<Handle>(file, flags, file->errors().sample());
   if ((flags & O_TRUNC) != 0 && file->size() != 0) {
     AttrChange change;
@@ -130,7 +128,7 @@ Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags) {
 Filesystem::Opened FileTable::adopt(const ServerEntry& entry, int flags) {
   auto file = get(entry.attr.ino);
   opening(file);
-  file->learnOpened(entry, file->chunkVersion());
+  file->learn(entry, file->asking());
   Filesystem::Opened opened;
   opened.attr = file->attr();
   opened.handle = std::make_shared<Handle>(file, flags, file->errors().sample());
@@ -211,6 +209,20 @@ void FileTable::relieve() {
   uint64_t enough = core_.budget.limitBytes() / 4, asked = 0;
   for (auto it = pending_.begin(); it != pending_.end() && asked < enough; ++it)
     asked += it->second->pushOut();
+}
+
+Task<void> FileTable::writeBack(InodeId ino) {
+  if (auto file = find(ino)) co_await file->writeBack();
+}
+
+bool FileTable::keepsLease(InodeId ino) const {
+  auto file = find(ino);
+  return file && (file->opens != 0 || file->pending());
+}
+
+size_t FileTable::pendingFiles() const {
+  return static_cast<size_t>(
+      std::ranges::count_if(pending_, [](const auto& entry) { return entry.second->pending(); }));
 }
 
 void FileTable::sessionLost() {

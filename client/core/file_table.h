@@ -19,7 +19,7 @@ class FileTable {
   FileTable(const FileTable&) = delete;
   FileTable& operator=(const FileTable&) = delete;
 
-  // Takes over what a query said of any inode, and gives it with what this client has changed.
+  // Takes over what an answer said of any inode, and gives it with what this client has changed.
   Attr see(const ServerAttr& a);
   // The file if it is known, or nullptr.
   [[nodiscard]] std::shared_ptr<File> find(InodeId ino) const;
@@ -34,6 +34,11 @@ class FileTable {
   // Counted as open here.
   [[nodiscard]] std::vector<InodeId> openInodes() const;
 
+  // For LeaseTable::Hooks.
+  Task<void> writeBack(InodeId ino);
+  [[nodiscard]] bool keepsLease(InodeId ino) const;
+  // That have something to flush or to commit.
+  [[nodiscard]] size_t pendingFiles() const;
   // Unflushed data of all files is lost.
   void sessionLost();
   // Flushes and commits everything; the first error that no application was told.

@@ -24,10 +24,13 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data) {
   if (data.empty()) co_return Result<void>{};
   const bool append = (handle.flags & O_APPEND) != 0;
   const bool through = goesThrough(handle.flags);
+  // Before the lease: memory comes free when any file's writes are flushed.
+  if (!through) CO_TRY(co_await core_.budget.admit(core_.stop));
+  auto use = co_await enter(LeaseMode::kWrite);
+  CO_TRY(use);
   // Two appends that go through must not both start at the same end; buffered ones take the end
   // and put their bytes behind it without waiting in between.
   auto gate = co_await gate_.lock(0, 1, append && through);
-  if (!through) CO_TRY(co_await core_.budget.admit(core_.stop));
   while (true) {
     if (append) offset = size();
     CO_TRY(checkEnd(offset, data.size()));
@@ -53,13 +56,9 @@ Task<Result<void>> File::cleanTail() {
   if (!state_.server().tailUnclean) co_return Result<void>{};
   uint64_t end = state_.server().size;
   CO_TRY(co_await zeroStored(end, roundUp(end, kChunkSize)));
-  auto mutation = co_await mutating_.lock();
-  state_.beginMutation();
   auto attr = co_await core_.mds.tailCleaned(ino_, end);
-  bool foreign = attr && state_.learnOwn(*attr);
-  state_.endMutation();
-  if (foreign) foreignChange();
   CO_TRY(attr);
+  state_.learnOwn(*attr);
   co_return Result<void>{};
 }
 

@@ -11,8 +11,8 @@
 //   its next write, fsync or flush
 //     (like errseq_t in Linux). The data that could not be written stays out; it is never silently
 //     dropped.
-// Coherence: close() flushes, open() fetches attributes (close-to-open); writes of this client are
-// seen by this client at once.
+// Coherence: exact. What one mount has written, made, renamed or changed is what every other mount
+// sees from then on; caches live under leases (common/schema/LEASES.md).
 #pragma once
 
 #include <sys/stat.h>
@@ -48,7 +48,7 @@ struct DirEntry {
   InodeId ino;
   uint8_t type = 0;
   uint64_t cookie = 0;
-  std::optional<Attr> attr;  // plus
+  std::optional<Attr> attr;  // plus; not of a file that another mount is writing
 };
 
 struct DirPage {
@@ -162,10 +162,29 @@ class Filesystem {
                                            std::shared_ptr<Handle> out, uint64_t outOffset,
                                            uint64_t length) = 0;
 
-  // The kernel may hold pages or attributes of this inode that another client changed: set by the
-  // FUSE edge. Called on the reactor's thread, often while a request of that inode is served: it
-  // must not wait for the kernel.
-  std::function<void(InodeId)> onInvalidate;
+  // ---- The cache above: the kernel's, kept exact by the FUSE edge ----
+
+  // What was answered of an inode is still true while its stamp is the same and not without a
+  // lease.
+  struct Stamp {
+    uint64_t lease = 0;  // 0: none
+    uint64_t names = 0;
+    bool operator==(const Stamp&) const = default;
+  };
+  [[nodiscard]] virtual Stamp stamp(InodeId ino) const = 0;
+  // For how long what was just said of the inode (of a directory: also its names, and the names it
+  // does not have) may be kept without asking again, unless onForget() is called before. Zero: not
+  // at all. To be asked when the answer is given, with no wait in between.
+  virtual Duration mayCache(InodeId ino) = 0;
+  enum class Cached : uint8_t { kAttributes, kNames, kPages };
+  // What the cache above keeps of the inode's attributes is not true any more when this has been
+  // called; and neither are, when it has completed, the names in the directory (kNames) or the
+  // pages of the file (kPages). May be empty. Called on the reactor's thread.
+  std::function<Task<void>(InodeId, Cached)> onForget;
+  // Pages of the file that were cached before are not true: an answer with its attributes waits
+  // until they are gone. May be empty. Called on the reactor's thread while a request of that inode
+  // is served: it must not wait.
+  std::function<void(InodeId)> onDataChanged;
 };
 
 }  // namespace cairn::client

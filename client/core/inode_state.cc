@@ -4,27 +4,24 @@
 
 namespace cairn::client {
 
-bool InodeState::learn(const ServerAttr& a) {
+void InodeState::learn(const ServerAttr& a) {
   // Answers may overtake each other.
-  if (loaded_ && a.changeVersion < server_.changeVersion) return false;
+  if (loaded_ && a.changeVersion < server_.changeVersion) return;
   server_ = a;
-  if (!loaded_) {
-    loaded_ = true;
-    dataVersion_ = a.dataVersion;
-    return false;
-  }
-  // While a mutation of ours is on its way its effect may show here; its own answer settles it.
-  if (mutating_ || a.dataVersion <= dataVersion_) return false;
-  dataVersion_ = a.dataVersion;
-  return true;
+  if (!loaded_) dataVersion_ = a.dataVersion;
+  loaded_ = true;
 }
 
-bool InodeState::learnOwn(const ServerAttr& a) {
-  if (!loaded_) return learn(a);
-  if (a.changeVersion >= server_.changeVersion) server_ = a;
-  bool ours = a.dataVersion <= dataVersion_ + 1;
+void InodeState::learnOwn(const ServerAttr& a) {
+  learn(a);
   dataVersion_ = std::max(dataVersion_, a.dataVersion);
-  return !ours;
+}
+
+bool InodeState::takeOver(const ServerAttr& a) {
+  const bool changed = loaded_ && a.dataVersion != dataVersion_;
+  learn(a);
+  dataVersion_ = a.dataVersion;
+  return changed;
 }
 
 void InodeState::wrote(int64_t nowNs) {

@@ -2,9 +2,9 @@
 // client's writes have changed since without the MDS knowing. Pure. One reactor thread.
 //
 // Size and times go to the MDS after the data ("commit"): at any moment it knows a size of which
-// every byte is durable. dataVersion() is the version that this client's clean data belongs to; a
-// larger one in an answer means that somebody else changed the file, unless it was this client's
-// own mutation, which its caller says.
+// every byte is durable. dataVersion() is the version that this client's clean data belongs to.
+// While the inode is under a lease nobody else changes its data; whoever comes under one again
+// compares.
 #pragma once
 
 #include <optional>
@@ -15,15 +15,13 @@ namespace cairn::client {
 
 class InodeState {
  public:
-  // Takes over an answer that changed nothing (getattr, lookup, readdir). True: somebody else
-  // changed the data since we last knew.
-  bool learn(const ServerAttr& a);
-  // The answer of a mutation of ours. Such a mutation raises dataVersion by one at the most.
-  bool learnOwn(const ServerAttr& a);
-
-  // Around mutations of this inode that change its data version; one at a time.
-  void beginMutation() { mutating_ = true; }
-  void endMutation() { mutating_ = false; }
+  // Takes over what an answer says; an older answer than the last changes nothing.
+  void learn(const ServerAttr& a);
+  // The answer of a change of the data by this client, under its write lease.
+  void learnOwn(const ServerAttr& a);
+  // The inode has come under a lease, and `a` was said under it. True: somebody else changed the
+  // data since we last knew.
+  bool takeOver(const ServerAttr& a);
 
   [[nodiscard]] bool loaded() const { return loaded_; }
   [[nodiscard]] const ServerAttr& server() const { return server_; }
@@ -59,7 +57,6 @@ class InodeState {
   ServerAttr server_;
   bool loaded_ = false;
   uint64_t dataVersion_ = 0;
-  bool mutating_ = false;
   uint64_t storedEnd_ = 0;          // of what was flushed beyond the size that the MDS knows
   std::optional<int64_t> mtimeNs_;  // of the last write, until committed
   uint64_t writes_ = 0;

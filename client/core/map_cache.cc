@@ -19,7 +19,6 @@ MapCache::MapCache(Env& env, Session& session, Event& stop, TaskScope& scope,
       onChanged_(std::move(onChanged)),
       map_(std::make_shared<ClusterMap>()),
       fetching_(env.reactor),
-      lease_(4 * kLongestBeat),
       news_(env.reactor) {}
 
 Result<void> MapCache::take(const InMessage& reply, bool keepalive) {
@@ -70,7 +69,9 @@ void MapCache::announced(MapEpoch epoch) {
 
 Task<void> MapCache::keepAlive() {
   while (true) {
-    Duration beat = std::clamp<Duration>(lease_ / 4, kShortestBeat, kLongestBeat);
+    Duration beat = lease_ == Duration::zero()
+                        ? kShortestBeat
+                        : std::clamp<Duration>(lease_ / 4, kShortestBeat, kLongestBeat);
     if (co_await stop_.waitFor(beat)) co_return;
     auto reply = co_await session_.query([this](schema::MdsRequest::Builder request) {
       request.initKeepalive().setMapEpoch(map_->epoch.value);

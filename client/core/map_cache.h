@@ -30,6 +30,9 @@ class MapCache {
   void announced(MapEpoch epoch);
   // Fires when the map has changed, and when the client stops.
   [[nodiscard]] Pulse& news() { return news_; }
+  // For how long what the MDS granted stands, from the moment an answered request was sent. Zero
+  // until the MDS has said it.
+  [[nodiscard]] Duration lease() const { return lease_; }
   // Sends keepalives until `stop` is set.
   Task<void> keepAlive();
 
@@ -44,7 +47,7 @@ class MapCache {
   AsyncMutex fetching_;
   uint64_t fetches_ = 0;  // that have ended
   bool poked_ = false;
-  Duration lease_;
+  Duration lease_{};
   Pulse news_;
 };
 

@@ -50,6 +50,7 @@ ServerAttr readAttr(schema::Attr::Reader a) {
   out.chunkCount = a.getChunkCount();
   out.tailUnclean = a.getTailUnclean();
   out.changeVersion = a.getChangeVersion();
+  out.lease = static_cast<LeaseMode>(std::min<uint16_t>(static_cast<uint16_t>(a.getLease()), 2));
   out.blocks512 = blocksOf(out);
   return out;
 }
@@ -57,14 +58,18 @@ ServerAttr readAttr(schema::Attr::Reader a) {
 Result<ServerAttr> readAttrReply(const InMessage& m) {
   auto body = m.body<schema::MdsReply>();
   if (!body.isAttr()) return otherKind();
-  return readAttr(body.getAttr());
+  ServerAttr attr = readAttr(body.getAttr());
+  attr.leaseSerial = body.getLeaseSerial();
+  return attr;
 }
 
 Result<ServerEntry> readEntryReply(const InMessage& m) {
   auto body = m.body<schema::MdsReply>();
   if (!body.isEntry()) return otherKind();
   auto entry = body.getEntry();
-  return ServerEntry{readAttr(entry.getAttr()), readChunks(entry.getChunks())};
+  ServerEntry out{readAttr(entry.getAttr()), readChunks(entry.getChunks())};
+  out.attr.leaseSerial = body.getLeaseSerial();
+  return out;
 }
 
 Result<std::string> readDataReply(const InMessage& m) {

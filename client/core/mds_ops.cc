@@ -5,6 +5,19 @@
 
 namespace cairn::client {
 
+Result<ServerAttr> MdsOps::enter(Result<ServerAttr> attr) {
+  if (attr) leases_.granted(attr->ino, attr->lease, attr->leaseSerial, S_ISDIR(attr->mode));
+  return attr;
+}
+
+Result<ServerEntry> MdsOps::enter(Result<ServerEntry> entry) {
+  if (entry) {
+    const ServerAttr& a = entry->attr;
+    leases_.granted(a.ino, a.lease, a.leaseSerial, S_ISDIR(a.mode));
+  }
+  return entry;
+}
+
 // Every Fill below refers to its coroutine's own parameters, which live as long as the call.
 using Request = schema::MdsRequest::Builder;
 
@@ -15,7 +28,13 @@ Task<Result<ServerAttr>> MdsOps::lookup(InodeId parent, std::string name) {
     lookup.setName(bytes(name));
   });
   CO_TRY(reply);
-  auto entry = decode(*reply, readEntryReply);
+  auto found = decode(*reply, [&](const InMessage& m) -> Result<ServerEntry> {
+    auto body = m.body<schema::MdsReply>();
+    if (body.getDirLease()) leases_.granted(parent, LeaseMode::kRead, body.getLeaseSerial(), true);
+    if (body.isNone()) return fail(Errc::kNotFound);
+    return readEntryReply(m);
+  });
+  auto entry = enter(std::move(found));
   CO_TRY(entry);
   co_return entry->attr;
 }
@@ -23,7 +42,7 @@ Task<Result<ServerAttr>> MdsOps::lookup(InodeId parent, std::string name) {
 Task<Result<ServerAttr>> MdsOps::getattr(InodeId ino) {
   auto reply = co_await session_.query([ino](Request r) { r.setGetattr(ino.value); });
   CO_TRY(reply);
-  co_return decode(*reply, readAttrReply);
+  co_return enter(decode(*reply, readAttrReply));
 }
 
 Task<Result<ServerAttr>> MdsOps::setattr(InodeId ino, AttrChange change) {
@@ -59,9 +78,9 @@ Task<Result<ServerAttr>> MdsOps::setattr(InodeId ino, AttrChange change) {
         }
         s.setClearSuid(change.clearSuid);
       },
-      Repeat::kHarmless);
+      Repeat::kNever);
   CO_TRY(reply);
-  co_return decode(*reply, readAttrReply);
+  co_return enter(decode(*reply, readAttrReply));
 }
 
 Task<Result<ServerEntry>> MdsOps::make(MakeRequest what) {
@@ -79,7 +98,7 @@ Task<Result<ServerEntry>> MdsOps::make(MakeRequest what) {
       },
       Repeat::kNever);
   CO_TRY(reply);
-  co_return decode(*reply, readEntryReply);
+  co_return enter(decode(*reply, readEntryReply));
 }
 
 Task<Result<ServerAttr>> MdsOps::link(InodeId ino, InodeId parent, std::string name) {
@@ -92,7 +111,7 @@ Task<Result<ServerAttr>> MdsOps::link(InodeId ino, InodeId parent, std::string n
       },
       Repeat::kNever);
   CO_TRY(reply);
-  auto entry = decode(*reply, readEntryReply);
+  auto entry = enter(decode(*reply, readEntryReply));
   CO_TRY(entry);
   co_return entry->attr;
 }
@@ -143,9 +162,11 @@ Task<Result<std::pair<DirPage, std::vector<ServerAttr>>>> MdsOps::readdir(InodeI
     q.setPlus(plus);
   });
   CO_TRY(reply);
-  co_return decode(*reply, [plus](const InMessage& m) -> Result<Out> {
+  co_return decode(*reply, [&](const InMessage& m) -> Result<Out> {
     auto body = m.body<schema::MdsReply>();
     if (!body.isReaddir()) return fail(Errc::kBadMessage, "the MDS answered another question");
+    const uint64_t serial = body.getLeaseSerial();
+    if (body.getDirLease()) leases_.granted(dir, LeaseMode::kRead, serial, true);
     Out out;
     for (auto e : body.getReaddir().getEntries()) {
       DirEntry entry;
@@ -154,7 +175,12 @@ Task<Result<std::pair<DirPage, std::vector<ServerAttr>>>> MdsOps::readdir(InodeI
       entry.type = e.getType();
       entry.cookie = e.getCookie();
       out.first.entries.push_back(std::move(entry));
-      if (plus) out.second.push_back(readAttr(e.getAttr()));
+      if (plus) {
+        ServerAttr attr = readAttr(e.getAttr());
+        attr.leaseSerial = serial;
+        if (attr.ino) leases_.granted(attr.ino, attr.lease, serial, S_ISDIR(attr.mode));
+        out.second.push_back(std::move(attr));
+      }
     }
     out.first.end = body.getReaddir().getEnd();
     return out;
@@ -196,7 +222,7 @@ Task<Result<void>> MdsOps::setxattr(InodeId ino, std::string name, std::string v
         m.setValue(bytes(value));
         m.setFlags(flags);
       },
-      flags == 0 ? Repeat::kHarmless : Repeat::kNever));
+      Repeat::kNever));
   co_return Result<void>{};
 }
 
@@ -222,10 +248,39 @@ Task<Result<Capacity>> MdsOps::statfs() {
   });
 }
 
-Task<Result<ServerEntry>> MdsOps::open(InodeId ino) {
-  auto reply = co_await session_.query([ino](Request r) { r.initOpen().setIno(ino.value); });
+Task<Result<ServerEntry>> MdsOps::open(InodeId ino, bool write) {
+  auto reply = co_await session_.query([=](Request r) {
+    auto open = r.initOpen();
+    open.setIno(ino.value);
+    open.setWrite(write);
+  });
   CO_TRY(reply);
-  co_return decode(*reply, readEntryReply);
+  co_return enter(decode(*reply, readEntryReply));
+}
+
+Task<Result<ServerEntry>> MdsOps::lease(InodeId ino, bool write) {
+  auto reply = co_await session_.query([=](Request r) {
+    auto lease = r.initLease();
+    lease.setIno(ino.value);
+    lease.setWrite(write);
+  });
+  CO_TRY(reply);
+  auto entry = enter(decode(*reply, readEntryReply));
+  if (entry && entry->attr.lease < (write ? LeaseMode::kWrite : LeaseMode::kRead))
+    co_return fail(Errc::kBadMessage, "the MDS answered without the lease");
+  co_return entry;
+}
+
+Task<Result<void>> MdsOps::returnLeases(std::vector<LeaseReturn> leases) {
+  CO_TRY(co_await session_.query([&](Request r) {
+    auto list = r.initLeaseReturn(static_cast<uint32_t>(leases.size()));
+    for (uint32_t i = 0; i < list.size(); ++i) {
+      list[i].setIno(leases[i].ino.value);
+      list[i].setSerial(leases[i].serial);
+      list[i].setKeepRead(leases[i].keepRead);
+    }
+  }));
+  co_return Result<void>{};
 }
 
 Task<Result<void>> MdsOps::release(std::vector<InodeId> inodes) {
@@ -262,9 +317,9 @@ Task<Result<ChunkList>> MdsOps::allocChunks(InodeId ino, uint32_t first, uint32_
 Task<Result<ServerAttr>> MdsOps::removeChunks(InodeId ino, uint32_t first, uint32_t count) {
   auto reply = co_await session_.mutate(
       [=](Request r) { fillChunks(r.initMutate().initRemoveChunks(), ino, first, count); },
-      Repeat::kHarmless);
+      Repeat::kNever);
   CO_TRY(reply);
-  co_return decode(*reply, readAttrReply);
+  co_return enter(decode(*reply, readAttrReply));
 }
 
 Task<Result<ServerAttr>> MdsOps::commitWrite(CommitRequest what) {
@@ -276,9 +331,9 @@ Task<Result<ServerAttr>> MdsOps::commitWrite(CommitRequest what) {
         c.setSetMtime(what.mtimeNs.has_value());
         c.setMtimeNs(what.mtimeNs.value_or(0));
       },
-      Repeat::kHarmless);
+      Repeat::kNever);
   CO_TRY(reply);
-  co_return decode(*reply, readAttrReply);
+  co_return enter(decode(*reply, readAttrReply));
 }
 
 Task<Result<ServerAttr>> MdsOps::tailCleaned(InodeId ino, uint64_t size) {
@@ -290,7 +345,7 @@ Task<Result<ServerAttr>> MdsOps::tailCleaned(InodeId ino, uint64_t size) {
       },
       Repeat::kHarmless);
   CO_TRY(reply);
-  co_return decode(*reply, readAttrReply);
+  co_return enter(decode(*reply, readAttrReply));
 }
 
 }  // namespace cairn::client

@@ -9,6 +9,7 @@
 
 #include "client/core/chunk_io.h"
 #include "client/core/filesystem.h"
+#include "client/core/lease_table.h"
 #include "client/core/session.h"
 
 namespace cairn::client {
@@ -16,8 +17,10 @@ namespace cairn::client {
 // What the MDS says of an inode: what stat(2) shows and what the data path needs.
 struct ServerAttr : Attr {
   uint32_t chunkCount = 0;
-  bool tailUnclean = false;    // see types.capnp
-  uint64_t changeVersion = 0;  // grows with every change of the inode
+  bool tailUnclean = false;            // see types.capnp
+  uint64_t changeVersion = 0;          // grows with every change of the inode
+  LeaseMode lease = LeaseMode::kNone;  // what the session holds from this answer on
+  uint64_t leaseSerial = 0;
 };
 
 // Chunks that exist in [first, first + count) of a file.
@@ -49,7 +52,8 @@ struct CommitRequest {
 
 class MdsOps {
  public:
-  explicit MdsOps(Session& session) : session_(session) {}
+  // Leases that come with answers are entered into `leases` before an operation returns.
+  MdsOps(Session& session, LeaseTable& leases) : session_(session), leases_(leases) {}
 
   Task<Result<ServerAttr>> lookup(InodeId parent, std::string name);
   Task<Result<ServerAttr>> getattr(InodeId ino);
@@ -69,7 +73,11 @@ class MdsOps {
   Task<Result<void>> removexattr(InodeId ino, std::string name);
   Task<Result<Capacity>> statfs();
 
-  Task<Result<ServerEntry>> open(InodeId ino);
+  // `write`: it will be written, so that a write lease is welcome.
+  Task<Result<ServerEntry>> open(InodeId ino, bool write);
+  // Waits until nobody is in the way of the lease; the answer grants it.
+  Task<Result<ServerEntry>> lease(InodeId ino, bool write);
+  Task<Result<void>> returnLeases(std::vector<LeaseReturn> leases);
   Task<Result<void>> release(std::vector<InodeId> inodes);
   // At most kMaxChunksPerCall.
   Task<Result<ChunkList>> chunks(InodeId ino, uint32_t first, uint32_t count);
@@ -79,7 +87,11 @@ class MdsOps {
   Task<Result<ServerAttr>> tailCleaned(InodeId ino, uint64_t size);
 
  private:
+  // Runs right after the reply was read, see LeaseTable.
+  Result<ServerAttr> enter(Result<ServerAttr> attr);
+  Result<ServerEntry> enter(Result<ServerEntry> entry);
   Session& session_;
+  LeaseTable& leases_;
 };
 
 }  // namespace cairn::client

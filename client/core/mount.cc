@@ -18,10 +18,16 @@ Mount::Mount(Env& env, Options options, MountInfo info)
       session_(
           env, options_, std::move(info), stop_,
           Session::Hooks{
-              .openInodes = [this] { return files_.openInodes(); },
+              .holdings =
+                  [this] {
+                    return Session::Holdings{.open = files_.openInodes(),
+                                             .read = leases_.all(LeaseMode::kRead),
+                                             .write = leases_.all(LeaseMode::kWrite)};
+                  },
               .onExpired =
                   [this] {
                     io_.sessionLost();
+                    leases_.sessionLost();
                     files_.sessionLost();
                   },
               .onOpened =
@@ -30,9 +36,24 @@ Mount::Mount(Env& env, Options options, MountInfo info)
                     io_.sessionOpened(id);
                   },
               .onMapChanged = [this](MapEpoch epoch) { maps_.announced(epoch); },
+              .onRecall = [this](InodeId ino, uint64_t serial,
+                                 bool toRead) { scope_.spawn(answerRecall(ino, serial, toRead)); },
+              .onAnswered = [this](TimePoint sentAt) { leases_.renewed(sentAt, maps_.lease()); },
+              .onBarrier =
+                  [this](MapEpoch epoch) {
+                    io_.raiseBarrier(epoch);
+                    maps_.announced(epoch);
+                  },
           }),
       maps_(env, session_, stop_, scope_, [this](const ClusterMap& map) { links_.follow(map); }),
-      mds_(session_),
+      leases_(env_, stop_, scope_,
+              LeaseTable::Hooks{
+                  .writeBack = [this](InodeId ino) { return files_.writeBack(ino); },
+                  .forget = [this](InodeId ino, bool directory) { return forget(ino, directory); },
+                  .send = [this](std::vector<LeaseReturn> l) { return sendReturns(std::move(l)); },
+                  .keep = [this](InodeId ino) { return files_.keepsLease(ino); },
+              }),
+      mds_(session_, leases_),
       io_(env, options_, maps_, links_, stop_),
       cache_(env.reactor, options_.cacheBytes),
       budget_(env.reactor, options_.writeBufferBytes),
@@ -40,6 +61,7 @@ Mount::Mount(Env& env, Options options, MountInfo info)
             .options = options_,
             .stop = stop_,
             .mds = mds_,
+            .leases = leases_,
             .io = io_,
             .cache = cache_,
             .budget = budget_,
@@ -47,7 +69,7 @@ Mount::Mount(Env& env, Options options, MountInfo info)
             .onPending = {},
             .onForeignChange =
                 [this](InodeId ino) {
-                  if (onInvalidate) onInvalidate(ino);
+                  if (onDataChanged) onDataChanged(ino);
                 }},
       files_(core_),
       ended_(env.reactor) {}
@@ -77,6 +99,7 @@ Task<Result<void>> Mount::start() {
   scope_.spawn(maps_.keepAlive());
   scope_.spawn(files_.flushAging());
   scope_.spawn(files_.sendReleases());
+  scope_.spawn(leases_.returnUnused());
   env_.log.info("mounted", {{"session", session_.id().value}, {"epoch", maps_.map()->epoch.value}});
   co_return Result<void>{};
 }
@@ -84,15 +107,38 @@ Task<Result<void>> Mount::start() {
 Task<Result<void>> Mount::unmount() {
   if (ending_) {
     co_await ended_.wait();
-    co_return Result<void>{};
+    co_return lost_;
   }
   ending_ = true;
   gate_.close();
   co_await gate_.drained();
   auto flushed = co_await files_.flushAll();
+  if (flushed) flushed = unflushed();  // if abandon() came meanwhile
   co_await session_.end();
   co_await shutDown();
   co_return flushed;
+}
+
+// After the answers that came before it on the connection: those are on their way to whoever asked.
+Task<void> Mount::answerRecall(InodeId ino, uint64_t serial, bool toRead) {
+  co_await yield(env_.reactor);
+  leases_.recalled(ino, serial, toRead);
+}
+
+Task<void> Mount::sendReturns(std::vector<LeaseReturn> leases) {
+  (void)co_await mds_.returnLeases(std::move(leases));  // fails with the session, which ends them
+}
+
+Task<void> Mount::forget(InodeId ino, bool directory) {
+  if (!onForget) co_return;
+  auto file = files_.find(ino);
+  // Pages of a file that is closed are judged when it is opened again.
+  const bool open = file && file->opens != 0;
+  co_await onForget(ino, directory ? Cached::kNames : open ? Cached::kPages : Cached::kAttributes);
+}
+
+Duration Mount::mayCache(InodeId ino) {
+  return leases_.handOut(ino);
 }
 
 Task<void> Mount::abandon() {
@@ -101,12 +147,20 @@ Task<void> Mount::abandon() {
   budget_.wake();
   maps_.news().fire();
   files_.stop();
+  leases_.wake();
   if (ending_) {
     co_await ended_.wait();
     co_return;
   }
   ending_ = true;
+  lost_ = unflushed();
   co_await shutDown();
+}
+
+Result<void> Mount::unflushed() const {
+  const size_t files = files_.pendingFiles();
+  if (files == 0) return {};
+  return fail(Errc::kIo, std::to_string(files) + " files had data that was not written back");
 }
 
 Task<void> Mount::shutDown() {
@@ -114,6 +168,7 @@ Task<void> Mount::shutDown() {
   budget_.wake();
   maps_.news().fire();
   files_.stop();
+  leases_.wake();
   co_await session_.close();
   co_await links_.close();
   co_await gate_.drained();

@@ -16,6 +16,8 @@ class Mount final : public Filesystem {
   Task<Result<void>> start();
   Task<Result<void>> unmount() override;
   Task<void> abandon() override;
+  Stamp stamp(InodeId ino) const override { return {leases_.stamp(ino), core_.nameChanges}; }
+  Duration mayCache(InodeId ino) override;
 
   Task<Result<Attr>> lookup(InodeId parent, std::string name) override;
   Task<Result<Attr>> getattr(InodeId ino) override;
@@ -60,7 +62,13 @@ class Mount final : public Filesystem {
 
  private:
   Task<void> shutDown();
+  [[nodiscard]] Result<void> unflushed() const;
   Task<Result<Attr>> make(MakeRequest what);
+  // A change that touches inodes which its answer does not tell of.
+  Task<Result<void>> changeNames(Task<Result<void>> change);
+  Task<void> answerRecall(InodeId ino, uint64_t serial, bool toRead);
+  Task<void> sendReturns(std::vector<LeaseReturn> leases);
+  Task<void> forget(InodeId ino, bool directory);
   Task<Result<Opened>> createNew(MakeRequest what, int flags);
   Task<Result<void>> syncHandle(std::shared_ptr<Handle> h, bool sizeOnly);
 
@@ -72,6 +80,7 @@ class Mount final : public Filesystem {
   OsdLinks links_;
   Session session_;
   MapCache maps_;
+  LeaseTable leases_;
   MdsOps mds_;
   ChunkIo io_;
   BlockCache cache_;
@@ -79,6 +88,7 @@ class Mount final : public Filesystem {
   Core core_;
   FileTable files_;
   bool ending_ = false;
+  Result<void> lost_;  // what abandon() found unflushed
   Event ended_;
 };
 

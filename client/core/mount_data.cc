@@ -50,12 +50,15 @@ Task<Result<Filesystem::Opened>> Mount::create(InodeId parent, std::string name,
 
 Task<Result<Filesystem::Opened>> Mount::createNew(MakeRequest what, int flags) {
   uint64_t connections = session_.connections();
+  leases_.changed(what.parent);
+  const InodeId parent = what.parent;
   auto entry = co_await mds_.make(std::move(what));
+  leases_.changed(parent);
   CO_TRY(entry);
   Opened opened = files_.adopt(*entry, flags);
   if (connections != session_.connections()) {
     // A reclaim in between did not name the new inode: say that it is open.
-    auto again = co_await mds_.open(entry->attr.ino);
+    auto again = co_await mds_.open(entry->attr.ino, true);
     if (!again) {
       files_.release(*opened.handle);
       co_return fail(again.error());
@@ -74,7 +77,9 @@ Task<Result<std::vector<Buffer>>> Mount::read(std::shared_ptr<Handle> h, uint64_
 Task<Result<void>> Mount::write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await h->file->write(*h, offset, std::move(data));
+  auto written = co_await h->file->write(*h, offset, std::move(data));
+  leases_.changed(h->file->ino());
+  co_return written;
 }
 
 Task<Result<void>> Mount::syncHandle(std::shared_ptr<Handle> h, bool sizeOnly) {
@@ -123,7 +128,9 @@ Task<Result<void>> Mount::fallocate(std::shared_ptr<Handle> h, int mode, uint64_
                                     uint64_t length) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await h->file->fallocate(mode, offset, length);
+  auto done = co_await h->file->fallocate(mode, offset, length);
+  leases_.changed(h->file->ino());
+  co_return done;
 }
 
 Task<Result<uint64_t>> Mount::seek(std::shared_ptr<Handle> h, uint64_t offset, int whence) {

@@ -6,6 +6,21 @@
 
 namespace cairn::client {
 
+namespace {
+// What is learned of an inode while it is being changed may be of before or after.
+class Changing {
+ public:
+  Changing(LeaseTable& leases, InodeId ino) : leases_(leases), ino_(ino) { leases_.changed(ino_); }
+  ~Changing() { leases_.changed(ino_); }
+  Changing(const Changing&) = delete;
+  Changing& operator=(const Changing&) = delete;
+
+ private:
+  LeaseTable& leases_;
+  const InodeId ino_;
+};
+}  // namespace
+
 Task<Result<Attr>> Mount::lookup(InodeId parent, std::string name) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
@@ -17,14 +32,29 @@ Task<Result<Attr>> Mount::lookup(InodeId parent, std::string name) {
 Task<Result<Attr>> Mount::getattr(InodeId ino) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
+  auto file = files_.find(ino);
+  if (file && file->current()) co_return file->attr();
+  const uint64_t asked = core_.nameChanges;
   auto attr = co_await mds_.getattr(ino);
   CO_TRY(attr);
-  co_return files_.see(*attr);
+  file = files_.find(ino);
+  if (!file) co_return *attr;
+  file->learn(*attr, {.nameChanges = asked, .chunkVersion = 0});
+  co_return file->attr();
+}
+
+// Whatever is learned between its beginning and its end may be of before or after.
+Task<Result<void>> Mount::changeNames(Task<Result<void>> change) {
+  ++core_.nameChanges;
+  auto done = co_await std::move(change);
+  ++core_.nameChanges;
+  co_return done;
 }
 
 Task<Result<Attr>> Mount::setattr(InodeId ino, AttrChange change) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
+  Changing changing(leases_, ino);
   if (change.size) {
     auto file = co_await files_.fetch(ino);
     CO_TRY(file);
@@ -45,6 +75,7 @@ Task<Result<std::string>> Mount::readlink(InodeId ino) {
 Task<Result<Attr>> Mount::make(MakeRequest what) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
+  Changing changing(leases_, what.parent);
   auto entry = co_await mds_.make(std::move(what));
   CO_TRY(entry);
   co_return files_.see(entry->attr);
@@ -82,6 +113,8 @@ Task<Result<Attr>> Mount::symlink(InodeId parent, std::string name, std::string 
 Task<Result<Attr>> Mount::link(InodeId ino, InodeId newParent, std::string newName) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
+  Changing inode(leases_, ino);
+  Changing directory(leases_, newParent);
   auto attr = co_await mds_.link(ino, newParent, std::move(newName));
   CO_TRY(attr);
   co_return files_.see(*attr);
@@ -90,20 +123,21 @@ Task<Result<Attr>> Mount::link(InodeId ino, InodeId newParent, std::string newNa
 Task<Result<void>> Mount::unlink(InodeId parent, std::string name) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await mds_.remove(parent, std::move(name), false);
+  co_return co_await changeNames(mds_.remove(parent, std::move(name), false));
 }
 
 Task<Result<void>> Mount::rmdir(InodeId parent, std::string name) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await mds_.remove(parent, std::move(name), true);
+  co_return co_await changeNames(mds_.remove(parent, std::move(name), true));
 }
 
 Task<Result<void>> Mount::rename(InodeId parent, std::string name, InodeId newParent,
                                  std::string newName, uint32_t flags) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await mds_.rename(parent, std::move(name), newParent, std::move(newName), flags);
+  co_return co_await changeNames(
+      mds_.rename(parent, std::move(name), newParent, std::move(newName), flags));
 }
 
 Task<Result<DirPage>> Mount::readdir(InodeId dir, uint64_t cookie, uint32_t limit, bool plus) {
@@ -112,7 +146,8 @@ Task<Result<DirPage>> Mount::readdir(InodeId dir, uint64_t cookie, uint32_t limi
   auto page = co_await mds_.readdir(dir, cookie, limit, plus);
   CO_TRY(page);
   auto& [out, attrs] = *page;
-  for (size_t i = 0; i < attrs.size(); ++i) out.entries[i].attr = files_.see(attrs[i]);
+  for (size_t i = 0; i < attrs.size(); ++i)
+    if (attrs[i].ino) out.entries[i].attr = files_.see(attrs[i]);
   co_return std::move(out);
 }
 
@@ -132,13 +167,13 @@ Task<Result<void>> Mount::setxattr(InodeId ino, std::string name, std::string va
                                    uint32_t flags) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await mds_.setxattr(ino, std::move(name), std::move(value), flags);
+  co_return co_await changeNames(mds_.setxattr(ino, std::move(name), std::move(value), flags));
 }
 
 Task<Result<void>> Mount::removexattr(InodeId ino, std::string name) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await mds_.removexattr(ino, std::move(name));
+  co_return co_await changeNames(mds_.removexattr(ino, std::move(name)));
 }
 
 Task<Result<Capacity>> Mount::statfs() {

@@ -11,6 +11,7 @@ void OsdLinks::identify(Uuid cluster, uint64_t session) {
   self_.cluster = cluster;
   self_.peer = session;
   for (auto& [id, link] : links_) {
+    if (!link.client) continue;  // its address could not be read
     link.client->setIdentity(self_);
     link.client->disconnect();
   }

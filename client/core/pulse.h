@@ -6,6 +6,17 @@
 
 namespace cairn::client {
 
+// Goes to the end of the reactor's queue.
+inline auto yield(Reactor& reactor) {
+  struct Awaiter {
+    Reactor& r;
+    bool await_ready() const { return false; }
+    void await_suspend(std::coroutine_handle<> h) const { r.post(h); }
+    void await_resume() const {}
+  };
+  return Awaiter{reactor};
+}
+
 class Pulse {
  public:
   explicit Pulse(Reactor& reactor) : event_(reactor) {}

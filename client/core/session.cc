@@ -45,6 +45,10 @@ Session::Session(Env& env, const Options& options, MountInfo info, Event& stop, 
     o.onPush = [this](const InMessage& message) {
       auto push = message.body<schema::MdsPush>();
       if (push.isMapChanged()) hooks_.onMapChanged(MapEpoch{push.getMapChanged()});
+      if (push.isRecall()) {
+        auto recall = push.getRecall();
+        hooks_.onRecall(InodeId{recall.getIno()}, recall.getSerial(), recall.getToRead());
+      }
     };
     o.onConnect = [this](RpcClient& client) { return reclaim(client); };
     members_.push_back(std::make_unique<RpcClient>(env_, std::move(o)));
@@ -55,21 +59,33 @@ Task<Result<void>> Session::reclaim(RpcClient& client) {
   ++connections_;
   if (client.peerIdentity().cluster) cluster_ = client.peerIdentity().cluster;
   if (!id_) co_return Result<void>{};
-  const std::vector<InodeId> open = hooks_.openInodes();
+  const Holdings held = hooks_.holdings();
+  const size_t all = held.open.size() + held.read.size() + held.write.size();
   size_t told = 0;
   do {
     OutMessage message;
     auto request = message.body<schema::MdsRequest>();
     request.setSession(id_.value);
-    const size_t n = std::min(open.size() - told, kReclaimBatch);
     auto reclaim = request.initReclaim();
-    reclaim.setLast(told + n == open.size());
-    auto list = reclaim.initOpen(static_cast<uint32_t>(n));
-    for (uint32_t i = 0; i < n; ++i) list.set(i, open[told + i].value);
+    // The part of each list that lies in [told, end) when they are put in a row.
+    const size_t end = std::min(all, told + kReclaimBatch);
+    size_t at = 0;
+    auto part = [&](const std::vector<InodeId>& list, auto init) {
+      const size_t from = std::clamp(told, at, at + list.size()) - at;
+      const size_t to = std::clamp(end, at, at + list.size()) - at;
+      at += list.size();
+      auto out = init(static_cast<uint32_t>(to - from));
+      for (size_t i = from; i < to; ++i) out.set(static_cast<uint32_t>(i - from), list[i].value);
+    };
+    part(held.open, [&](uint32_t n) { return reclaim.initOpen(n); });
+    part(held.read, [&](uint32_t n) { return reclaim.initRead(n); });
+    part(held.write, [&](uint32_t n) { return reclaim.initWrite(n); });
+    reclaim.setLast(end == all);
+    reclaim.setLeases(true);
     auto reply = co_await client.callNow(std::move(message), kReclaimTimeout);
     CO_TRY(reply);
-    told += n;
-  } while (told < open.size());
+    told = end;
+  } while (told < all);
   co_return Result<void>{};
 }
 
@@ -82,7 +98,15 @@ Task<Result<InMessage>> Session::attempt(const Fill& fill, SessionId session, ui
   request.setSeq(seq);
   request.setAckedBelow(unanswered_.empty() ? nextSeq_ : *unanswered_.begin());
   fill(request);
+  const TimePoint sentAt = env_.reactor.now();
   auto reply = co_await members_[asked]->call(std::move(message), timeout);
+  if (reply && session && session == id_) {
+    auto barrier = decode(*reply, [](const InMessage& m) -> Result<uint64_t> {
+      return m.body<schema::MdsReply>().getBarrier();
+    });
+    if (barrier && *barrier != 0) hooks_.onBarrier(MapEpoch{*barrier});
+    hooks_.onAnswered(sentAt);
+  }
   if (!reply) {
     // The request may still be on its way: over the connection that replaces this one it cannot be
     // overtaken by its own repetition (see Hello.peer in rpc.capnp).
@@ -201,6 +225,7 @@ Task<Result<void>> Session::openNew(Duration patience) {
     open.setMount(info_.mountPoint);
     open.setHost(info_.host);
     open.setPid(info_.pid);
+    open.setLeases(true);
   };
   while (!stop_.isSet()) {
     auto reply = co_await attempt(fill, SessionId{}, 0, retry.limit(kAttemptTimeout));

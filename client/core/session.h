@@ -31,9 +31,12 @@ enum class Repeat : uint8_t { kNever, kHarmless };
 
 class Session {
  public:
+  struct Holdings {
+    std::vector<InodeId> open, read, write;  // open inodes, leases
+  };
   struct Hooks {
-    // The inodes that are open, for reclaim.
-    std::function<std::vector<InodeId>()> openInodes;
+    // What this mount holds, for the reclaim.
+    std::function<Holdings()> holdings;
     // The old session is gone with its unflushed data. Called once for each, before the new one is
     // opened.
     std::function<void()> onExpired;
@@ -41,6 +44,11 @@ class Session {
     std::function<void(SessionId)> onOpened;
     // Pushed by the MDS.
     std::function<void(MapEpoch)> onMapChanged;
+    std::function<void(InodeId, uint64_t serial, bool toRead)> onRecall;
+    // A request of the open session that was sent at this time was answered.
+    std::function<void(TimePoint sentAt)> onAnswered;
+    // Data requests must carry at least this epoch (see LEASES.md).
+    std::function<void(MapEpoch)> onBarrier;
   };
   // Writes the request's union; called once for each attempt.
   using Fill = std::function<void(schema::MdsRequest::Builder)>;

@@ -11,7 +11,7 @@ Task<Result<void>> replyAttr(FuseEdge& edge, fuse_req_t request, Task<Result<Att
   auto attr = co_await std::move(task);
   CO_TRY(attr);
   struct stat st = FuseEdge::statOf(*attr);
-  fuse_reply_attr(request, &st, edge.options.attrTimeoutSec);
+  fuse_reply_attr(request, &st, edge.attrTimeout(attr->ino));
   co_return Result<void>{};
 }
 
@@ -59,7 +59,7 @@ Task<Result<void>> replyStatfs(fuse_req_t request, Task<Result<Capacity>> task) 
 
 void getattr(fuse_req_t r, fuse_ino_t ino, fuse_file_info*) {
   auto& e = FuseEdge::of(r);
-  e.run(r, "getattr", replyAttr(e, r, e.fs.getattr(InodeId(ino))));
+  e.run(r, "getattr", replyAttr(e, r, e.settledAttr(InodeId(ino))));
 }
 
 void setattr(fuse_req_t r, fuse_ino_t ino, struct stat* st, int valid, fuse_file_info*) {
@@ -82,7 +82,9 @@ void setattr(fuse_req_t r, fuse_ino_t ino, struct stat* st, int valid, fuse_file
 }
 
 // system.* holds ACLs, which this release does not keep: cp and tar then fall back to the mode.
-bool isSystemName(const char* name) { return std::strncmp(name, "system.", 7) == 0; }
+bool isSystemName(const char* name) {
+  return std::strncmp(name, "system.", 7) == 0;
+}
 
 void getxattr(fuse_req_t r, fuse_ino_t ino, const char* name, size_t size) {
   auto& e = FuseEdge::of(r);

@@ -21,6 +21,9 @@ Task<Result<void>> seekTo(FuseEdge& edge, OpenDir& dir, uint64_t offset, bool pl
   auto page = co_await edge.fs.readdir(dir.ino, offset, kPageEntries, plus);
   CO_TRY(page);
   dir.page = std::move(*page);
+  dir.stamps.clear();
+  if (plus)
+    for (const DirEntry& d : dir.page.entries) dir.stamps.push_back(edge.fs.stamp(d.ino));
   dir.position = 0;
   dir.plus = plus;
   dir.loaded = true;
@@ -28,7 +31,10 @@ Task<Result<void>> seekTo(FuseEdge& edge, OpenDir& dir, uint64_t offset, bool pl
   co_return Result<void>{};
 }
 
-size_t addEntry(FuseEdge& edge, fuse_req_t r, char* to, size_t room, const DirEntry& d, bool plus) {
+// Attributes that may have changed since the page was fetched are not given: the kernel then asks.
+size_t addEntry(FuseEdge& edge, fuse_req_t r, char* to, size_t room, const OpenDir& dir,
+                bool plus) {
+  const DirEntry& d = dir.page.entries[dir.position];
   if (!plus) {
     struct stat st{};
     st.st_ino = d.ino.value;
@@ -37,8 +43,9 @@ size_t addEntry(FuseEdge& edge, fuse_req_t r, char* to, size_t room, const DirEn
     return fuse_add_direntry(r, to, room, d.name.c_str(), &st, static_cast<off_t>(d.cookie));
   }
   fuse_entry_param e{};
-  if (d.attr && d.name != "." && d.name != "..") {
-    e = edge.entryOf(*d.attr);
+  if (d.attr && dir.stamps[dir.position] == edge.fs.stamp(d.ino) && d.name != "." &&
+      d.name != "..") {
+    e = edge.entryOf(&*d.attr, dir.ino);
   } else {
     e.attr.st_ino = d.ino.value;  // e.ino stays 0: no lookup is implied
     e.attr.st_mode = static_cast<mode_t>(d.type) << 12;
@@ -54,11 +61,10 @@ Task<Result<void>> list(FuseEdge& edge, fuse_req_t r, OpenDir& dir, uint64_t off
   size_t used = 0;
   auto& entries = dir.page.entries;
   while (dir.position < entries.size()) {
-    const DirEntry& d = entries[dir.position];
-    size_t n = addEntry(edge, r, base + used, size - used, d, plus);
+    size_t n = addEntry(edge, r, base + used, size - used, dir, plus);
     if (n > size - used) break;
     used += n;
-    dir.lastCookie = d.cookie;
+    dir.lastCookie = entries[dir.position].cookie;
     ++dir.position;
   }
   fuse_reply_buf(r, base, used);

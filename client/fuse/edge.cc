@@ -2,6 +2,10 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -26,7 +30,43 @@ constexpr size_t kSliceFrom =
 constexpr unsigned kMaxBackground = 256;
 constexpr int kRequestsPerTurn = 32;  // then others of this thread get a turn
 
-void initCallback(void*, fuse_conn_info* conn) {
+// Of the kernel's protocol, newer than libfuse's headers.
+constexpr unsigned kMinorWithEpochs = 44;
+constexpr int32_t kNotifyIncEpoch = 8;  // FUSE_NOTIFY_INC_EPOCH
+struct NotifyHeader {                   // fuse_out_header of an unasked message
+  uint32_t bytes = sizeof(NotifyHeader);
+  int32_t code = 0;
+  uint64_t unique = 0;
+};
+
+// The part of fuse_init_out that is changed here.
+constexpr size_t kInitFlags = 12, kInitFlags2 = 32;  // offsets
+constexpr uint32_t kInitExt = 1u << 30;              // FUSE_INIT_EXT: flags2 counts
+constexpr uint32_t kDirectIoAllowMmap = 1u << 4;     // FUSE_DIRECT_IO_ALLOW_MMAP, above 32 bits
+
+// libfuse's writev, which answers INIT with one flag more than libfuse knows: a file that is opened
+// with FOPEN_DIRECT_IO may be mapped.
+ssize_t writeToKernel(int fd, iovec* iov, int count, void* userdata) {
+  if (static_cast<FuseEdge*>(userdata)->firstAnswer() && count == 2 &&
+      iov[1].iov_len >= kInitFlags2 + sizeof(uint32_t)) {
+    auto add = [&](size_t at, uint32_t flag) {
+      uint32_t flags = 0;
+      auto* field = static_cast<char*>(iov[1].iov_base) + at;
+      std::memcpy(&flags, field, sizeof flags);
+      flags |= flag;
+      std::memcpy(field, &flags, sizeof flags);
+    };
+    add(kInitFlags, kInitExt);
+    add(kInitFlags2, kDirectIoAllowMmap);
+  }
+  return ::writev(fd, iov, count);
+}
+ssize_t readFromKernel(int fd, void* to, size_t size, void*) {
+  return ::read(fd, to, size);
+}
+
+void initCallback(void* userdata, fuse_conn_info* conn) {
+  static_cast<FuseEdge*>(userdata)->greeted(conn->proto_minor >= kMinorWithEpochs);
   // Splicing lost against copying in every measurement, and the kernel's write-back cache would own
   // size and mtime, which the MDS must.
   conn->want &= ~static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
@@ -93,10 +133,20 @@ class FuseSays {
 
 }  // namespace
 
-FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f, EdgeOptions o)
-    : env(e), reactor(r), fs(f), options(o), scope_(r) {}
+FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f)
+    : env(e), reactor(r), fs(f), dropped_(r), scope_(r) {
+  fs.onForget = [this](InodeId ino, Filesystem::Cached what) { return forget(ino, what); };
+  fs.onDataChanged = [this](InodeId ino) {
+    forgetAttr(ino);
+    startDrop(ino);
+  };
+}
 
 FuseEdge::~FuseEdge() {
+  fs.onForget = {};
+  fs.onDataChanged = {};
+  if (ready_ >= 0) ::close(ready_);
+  if (quit_ >= 0) ::close(quit_);
   if (session_ == nullptr) return;
   fuse_session_unmount(session_);  // if there is still a mount; frees what libfuse keeps of it
   fuse_session_destroy(session_);
@@ -124,7 +174,28 @@ Result<void> FuseEdge::mount(const std::string& directory,
   int fd = fuse_session_fd(session_);
   if (::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK) != 0)
     return fail(errnoError(errno, directory + ": /dev/fuse descriptor"));
+  fuse_custom_io io{};
+  io.writev = writeToKernel;
+  io.read = readFromKernel;
+  if (int err = fuse_session_custom_io(session_, &io, fd); err != 0)
+    return fail(errnoError(-err, directory + ": libfuse"));
+  ready_ = ::epoll_create1(EPOLL_CLOEXEC);
+  quit_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (ready_ < 0 || quit_ < 0)
+    return fail(errnoError(errno, directory + ": cannot wait for events"));
+  for (int one : {fd, quit_}) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    if (::epoll_ctl(ready_, EPOLL_CTL_ADD, one, &event) != 0)
+      return fail(errnoError(errno, directory + ": cannot wait for requests"));
+  }
   return {};
+}
+
+void FuseEdge::quit() {
+  fuse_session_exit(session_);
+  const uint64_t one = 1;
+  (void)!::write(quit_, &one, sizeof one);
 }
 
 Task<void> FuseEdge::serve() {
@@ -152,11 +223,12 @@ Task<void> FuseEdge::serve() {
       if (fuse_session_exited(session_) != 0) break;
     }
     if (gone || fuse_session_exited(session_) != 0) break;
-    int events = co_await reactor.pollFd(fd, POLLIN);
+    int events = co_await reactor.pollFd(ready_, POLLIN);
     if (events < 0 && events != -EINTR) break;
   }
-  co_await scope_.join();
   mounted_ = false;  // the kernel has taken it down
+  co_await scope_.join();
+  while (!dropping_.empty()) co_await dropped_.wait();
 }
 
 void FuseEdge::run(fuse_req_t request, const char* op, Task<Result<void>> task) {
@@ -217,14 +289,70 @@ struct stat FuseEdge::statOf(const Attr& a) {
   return st;
 }
 
-fuse_entry_param FuseEdge::entryOf(const Attr& attr) const {
+namespace {
+double seconds(Duration d) {
+  return std::chrono::duration<double>(d).count();
+}
+}  // namespace
+
+double FuseEdge::attrTimeout(InodeId ino) {
+  return dropping_.contains(ino) ? 0 : seconds(fs.mayCache(ino));
+}
+
+fuse_entry_param FuseEdge::entryOf(const Attr* attr, InodeId parent) {
   fuse_entry_param e{};
-  e.ino = attr.ino.value;
-  e.generation = attr.generation;
-  e.attr = statOf(attr);
-  e.attr_timeout = options.attrTimeoutSec;
-  e.entry_timeout = options.entryTimeoutSec;
+  if (epochs_) e.entry_timeout = seconds(fs.mayCache(parent));
+  if (attr == nullptr) return e;
+  e.ino = attr->ino.value;
+  e.generation = attr->generation;
+  e.attr = statOf(*attr);
+  e.attr_timeout = attrTimeout(attr->ino);
   return e;
+}
+
+Task<Result<Attr>> FuseEdge::settledAttr(InodeId ino) {
+  while (true) {
+    auto attr = co_await fs.getattr(ino);
+    if (!attr || !dropping_.contains(ino)) co_return attr;
+    while (dropping_.contains(ino)) co_await dropped_.wait();
+  }
+}
+
+// ---- Forgetting ----
+
+void FuseEdge::forgetAttr(InodeId ino) {
+  if (mounted_) fuse_lowlevel_notify_inval_inode(session_, ino.value, -1, 0);
+}
+
+void FuseEdge::forgetNames() {
+  if (!mounted_ || !epochs_) return;
+  NotifyHeader header;
+  header.code = kNotifyIncEpoch;
+  if (::write(fuse_session_fd(session_), &header, sizeof header) < 0)
+    env.log.error("the kernel does not forget names", {{"reason", std::strerror(errno)}});
+}
+
+void FuseEdge::startDrop(InodeId ino) {
+  if (!mounted_) return;
+  ++dropping_[ino];
+  scope_.spawn(dropPages(ino));
+}
+
+// Counted in dropping_ by its caller.
+Task<void> FuseEdge::dropPages(InodeId ino) {
+  co_await offloaded(reactor, [session = session_, ino] {
+    fuse_lowlevel_notify_inval_inode(session, ino.value, 0, 0);
+  });
+  if (--dropping_[ino] == 0) dropping_.erase(ino);
+  dropped_.fire();
+}
+
+Task<void> FuseEdge::forget(InodeId ino, Filesystem::Cached what) {
+  forgetAttr(ino);
+  if (what == Filesystem::Cached::kNames) forgetNames();
+  if (what != Filesystem::Cached::kPages || !mounted_) co_return;
+  ++dropping_[ino];
+  co_await dropPages(ino);
 }
 
 }  // namespace cairn::client

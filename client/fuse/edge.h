@@ -5,28 +5,39 @@
 //
 // Permission checks are the kernel's (mount option default_permissions), from the attributes
 // replied here.
+//
+// The kernel's caches are exact. It is told for how long it may keep what a lease covers, and to
+// forget when that is recalled:
+//   attributes  by an invalidation that takes no locks. A page in the kernel's cache is shown only
+//   under
+//               attributes that are valid, so nothing is read from stale pages either, if whoever
+//               answers with attributes waits for pages that are being dropped (settledAttr).
+//   pages       are dropped on a pool thread: that waits for pages that requests of ours have
+//   locked. names       all at once, by raising the mount's epoch (Linux 6.16): the invalidation of
+//   one name
+//               would wait for the directory's lock, which a request holds that waits for us. Where
+//               the kernel knows no epochs it asks for every name.
 #pragma once
 
 #define FUSE_USE_VERSION 314
+#include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
 
 #include <list>
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "client/core/filesystem.h"
+#include "client/core/pulse.h"
 #include "common/base/env.h"
 #include "common/metrics/metrics.h"
 #include "common/reactor/sync.h"
 #include "common/reactor/uring_reactor.h"
 
 namespace cairn::client {
-
-struct EdgeOptions {
-  double attrTimeoutSec = 1.0;
-  double entryTimeoutSec = 1.0;
-};
 
 // An open file as the kernel names it (fuse_file_info.fh).
 struct OpenFile {
@@ -38,29 +49,37 @@ struct OpenFile {
 struct OpenDir {
   InodeId ino;
   DirPage page;
-  size_t position = 0;      // next entry of `page` to give
-  uint64_t lastCookie = 0;  // the offset with which the kernel goes on there
-  bool plus = false;        // `page` was fetched with attributes
+  std::vector<Filesystem::Stamp> stamps;  // of the entries of `page`, with attributes
+  size_t position = 0;                    // next entry of `page` to give
+  uint64_t lastCookie = 0;                // the offset with which the kernel goes on there
+  bool plus = false;                      // `page` was fetched with attributes
   bool loaded = false;
 };
 
 class FuseEdge {
  public:
-  FuseEdge(Env& env, UringReactor& reactor, Filesystem& fs, EdgeOptions options);
+  FuseEdge(Env& env, UringReactor& reactor, Filesystem& fs);
   ~FuseEdge();
   FuseEdge(const FuseEdge&) = delete;
   FuseEdge& operator=(const FuseEdge&) = delete;
 
   // Mounts. `arguments`: "-o" options for libfuse. The directory was checked before (see mount.h).
   Result<void> mount(const std::string& directory, const std::vector<std::string>& arguments);
-  // Serves until the kernel has let go of the mount; then every request was answered.
+  // Serves until the kernel has let go of the mount, or quit(); then every request that was taken
+  // is answered.
   Task<void> serve();
+  // Takes no more requests: when the edge is destroyed, the kernel fails those that are left.
+  void quit();
+
+  // For the callback of INIT.
+  void greeted(bool epochs) { epochs_ = epochs; }
+  // Once true: for what is written to the kernel first, the answer to INIT.
+  bool firstAnswer() { return std::exchange(unanswered_, false); }
 
   // ---- for the operations ----
   Env& env;
   UringReactor& reactor;
   Filesystem& fs;
-  const EdgeOptions options;
 
   // Runs `task`; if it fails, replies its errno. A task that succeeds has replied.
   void run(fuse_req_t request, const char* op, Task<Result<void>> task);
@@ -71,14 +90,37 @@ class FuseEdge {
   static FuseEdge& of(fuse_req_t request) {
     return *static_cast<FuseEdge*>(fuse_req_userdata(request));
   }
+  // Whether the kernel must hand on an open file's reads and writes as they come. With O_APPEND it
+  // would put the bytes into its pages where it believes the end to be, and cut one write(2) into
+  // several where a page begins that it has not read: others could append in between.
+  [[nodiscard]] static bool bypassesPages(int flags) { return (flags & O_APPEND) != 0; }
   static struct stat statOf(const Attr& attr);
-  [[nodiscard]] fuse_entry_param entryOf(const Attr& attr) const;
+  // An entry of `parent`, with what the kernel may cache of it. Without `attr`: there is no such
+  // name.
+  [[nodiscard]] fuse_entry_param entryOf(const Attr* attr, InodeId parent);
+  // Seconds for which the kernel may keep attributes that are answered now.
+  [[nodiscard]] double attrTimeout(InodeId ino);
+  // Begins to drop the kernel's pages of the file: they may be wrong.
+  void startDrop(InodeId ino);
+  [[nodiscard]] bool dropping(InodeId ino) const { return dropping_.contains(ino); }
+  // The attributes, when no stale page is left that they would make readable.
+  Task<Result<Attr>> settledAttr(InodeId ino);
 
  private:
   Task<void> answered(fuse_req_t request, OpMetrics& metrics, Task<Result<void>> task);
+  Task<void> forget(InodeId ino, Filesystem::Cached what);
+  Task<void> dropPages(InodeId ino);
+  void forgetAttr(InodeId ino);
+  void forgetNames();
 
   fuse_session* session_ = nullptr;
+  int ready_ = -1;  // an epoll instance: /dev/fuse has a request, or quit_
+  int quit_ = -1;   // an eventfd
   bool mounted_ = false;
+  bool unanswered_ = true;
+  bool epochs_ = false;                           // the kernel forgets names by epoch
+  std::unordered_map<InodeId, size_t> dropping_;  // drops of pages that are under way
+  Pulse dropped_;
   Buffer receive_;  // where the next request lands
   bool receiveTaken_ = false;
   TaskScope scope_;

@@ -15,7 +15,8 @@ Task<Result<void>> replyOpen(FuseEdge& edge, fuse_req_t request, fuse_file_info 
   CO_TRY(opened);
   auto file = std::make_unique<OpenFile>(opened->handle);
   info.fh = reinterpret_cast<uint64_t>(file.get());
-  info.keep_cache = opened->dataUnchanged ? 1 : 0;
+  info.direct_io = FuseEdge::bypassesPages(info.flags) ? 1 : 0;
+  info.keep_cache = opened->dataUnchanged && !edge.dropping(opened->attr.ino) ? 1 : 0;
   if (fuse_reply_open(request, &info) == -ENOENT) {
     co_await edge.fs.release(file->handle);  // the caller was interrupted: no release will come
   } else {

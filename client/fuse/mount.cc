@@ -85,10 +85,30 @@ Task<void> takeDown(Reactor& reactor, std::string directory) {
   });
 }
 
-Task<void> takeDownOnStop(Reactor& reactor, const std::string& directory, Event& stop,
-                          const bool& over) {
+// How long an unmount waits for servers that are away and for those who still use the mount.
+constexpr Duration kPatience = 30s;
+
+Task<void> takeDownOnStop(Env& env, const std::string& directory, FuseEdge& edge, Filesystem& fs,
+                          Event& stop, Event& over) {
+  const std::string device = deviceOf(directory);  // while it is listed
   co_await stop.wait();
-  if (!over) co_await takeDown(reactor, directory);
+  if (over.isSet()) co_return;
+  co_await takeDown(env.reactor, directory);
+  if (co_await over.waitFor(kPatience)) co_return;
+  env.log.error("the mount is still in use, or waits for servers that are away: it ends now",
+                {{"mount", directory}});
+  co_await fs.abandon();
+  // The kernel fails what it has not handed over yet. Where its control files are not mounted, that
+  // happens when this process ends.
+  if (auto colon = device.find(':'); colon != std::string::npos)
+    std::ofstream("/sys/fs/fuse/connections/" + device.substr(colon + 1) + "/abort") << "1";
+  edge.quit();
+}
+
+Task<void> endInTime(Env& env, Filesystem& fs, Event& ended) {
+  if (co_await ended.waitFor(kPatience)) co_return;
+  env.log.error("servers are away: what was not written back is lost");
+  co_await fs.abandon();
 }
 
 }  // namespace
@@ -180,21 +200,26 @@ Task<Result<void>> runMount(Env& env, UringReactor& reactor, MountOptions option
 
   Result<void> outcome;
   {
-    FuseEdge edge(env, reactor, **fs, options.edge);
+    FuseEdge edge(env, reactor, **fs);
     outcome = edge.mount(options.directory, arguments);
     if (outcome) {
       raiseReadahead(env, options.directory, options.kernelReadaheadBytes);
       TaskScope scope(reactor);
-      bool over = false;
-      scope.spawn(takeDownOnStop(reactor, options.directory, stop, over));
+      Event over(reactor);
+      scope.spawn(takeDownOnStop(env, options.directory, edge, **fs, stop, over));
       onMounted();
       co_await edge.serve();
-      over = true;
+      over.set();
       stop.set();
       co_await scope.join();
     }
   }
+  Event ended(reactor);
+  TaskScope watch(reactor);
+  watch.spawn(endInTime(env, **fs, ended));
   Result<void> flushed = co_await (*fs)->unmount();
+  ended.set();
+  co_await watch.join();
   if (!outcome) co_return outcome;
   co_return flushed;
 }

@@ -19,7 +19,6 @@ struct MountOptions {
   std::string directory;  // absolute
   std::string source;     // what /proc/mounts shows: the MDS addresses
   Options filesystem;
-  EdgeOptions edge;
   std::vector<std::string> fuse;  // passed on as -o: ro, nosuid, allow_other, ...
   uint64_t kernelReadaheadBytes = 8 * kMiB;
 };

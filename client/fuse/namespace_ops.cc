@@ -5,10 +5,22 @@ namespace cairn::client {
 
 namespace {
 
-Task<Result<void>> replyEntry(FuseEdge& edge, fuse_req_t request, Task<Result<Attr>> task) {
+Task<Result<void>> replyEntry(FuseEdge& edge, fuse_req_t request, InodeId parent,
+                              Task<Result<Attr>> task) {
   auto attr = co_await std::move(task);
   CO_TRY(attr);
-  fuse_entry_param e = edge.entryOf(*attr);
+  fuse_entry_param e = edge.entryOf(&*attr, parent);
+  fuse_reply_entry(request, &e);
+  co_return Result<void>{};
+}
+
+// That a name does not exist may be cached too.
+Task<Result<void>> replyLookup(FuseEdge& edge, fuse_req_t request, InodeId parent,
+                               Task<Result<Attr>> task) {
+  auto attr = co_await std::move(task);
+  if (!attr && attr.error().code != Errc::kNotFound) co_return fail(attr.error());
+  fuse_entry_param e = edge.entryOf(attr ? &*attr : nullptr, parent);
+  if (!attr && e.entry_timeout == 0) co_return fail(attr.error());
   fuse_reply_entry(request, &e);
   co_return Result<void>{};
 }
@@ -21,12 +33,13 @@ Task<Result<void>> replyLink(fuse_req_t request, Task<Result<std::string>> task)
 }
 
 Task<Result<void>> replyCreate(FuseEdge& edge, fuse_req_t request, fuse_file_info info,
-                               Task<Result<Filesystem::Opened>> task) {
+                               InodeId parent, Task<Result<Filesystem::Opened>> task) {
   auto opened = co_await std::move(task);
   CO_TRY(opened);
   auto file = std::make_unique<OpenFile>(opened->handle);
   info.fh = reinterpret_cast<uint64_t>(file.get());
-  fuse_entry_param e = edge.entryOf(opened->attr);
+  info.direct_io = FuseEdge::bypassesPages(info.flags) ? 1 : 0;
+  fuse_entry_param e = edge.entryOf(&opened->attr, parent);
   if (fuse_reply_create(request, &e, &info) == -ENOENT) {
     co_await edge.fs.release(file->handle);  // the caller was interrupted: no release will come
   } else {
@@ -37,27 +50,30 @@ Task<Result<void>> replyCreate(FuseEdge& edge, fuse_req_t request, fuse_file_inf
 
 void lookup(fuse_req_t r, fuse_ino_t parent, const char* name) {
   auto& e = FuseEdge::of(r);
-  e.run(r, "lookup", replyEntry(e, r, e.fs.lookup(InodeId(parent), name)));
+  e.run(r, "lookup", replyLookup(e, r, InodeId(parent), e.fs.lookup(InodeId(parent), name)));
 }
 
 void mknod(fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode, dev_t rdev) {
   auto& e = FuseEdge::of(r);
   const fuse_ctx* c = fuse_req_ctx(r);
   e.run(r, "mknod",
-        replyEntry(e, r, e.fs.mknod(InodeId(parent), name, mode, rdev, c->uid, c->gid)));
+        replyEntry(e, r, InodeId(parent),
+                   e.fs.mknod(InodeId(parent), name, mode, rdev, c->uid, c->gid)));
 }
 
 void mkdir(fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode) {
   auto& e = FuseEdge::of(r);
   const fuse_ctx* c = fuse_req_ctx(r);
-  e.run(r, "mkdir", replyEntry(e, r, e.fs.mkdir(InodeId(parent), name, mode, c->uid, c->gid)));
+  e.run(r, "mkdir",
+        replyEntry(e, r, InodeId(parent), e.fs.mkdir(InodeId(parent), name, mode, c->uid, c->gid)));
 }
 
 void symlink(fuse_req_t r, const char* target, fuse_ino_t parent, const char* name) {
   auto& e = FuseEdge::of(r);
   const fuse_ctx* c = fuse_req_ctx(r);
   e.run(r, "symlink",
-        replyEntry(e, r, e.fs.symlink(InodeId(parent), name, target, c->uid, c->gid)));
+        replyEntry(e, r, InodeId(parent),
+                   e.fs.symlink(InodeId(parent), name, target, c->uid, c->gid)));
 }
 
 void readlink(fuse_req_t r, fuse_ino_t ino) {
@@ -67,7 +83,8 @@ void readlink(fuse_req_t r, fuse_ino_t ino) {
 
 void link(fuse_req_t r, fuse_ino_t ino, fuse_ino_t parent, const char* name) {
   auto& e = FuseEdge::of(r);
-  e.run(r, "link", replyEntry(e, r, e.fs.link(InodeId(ino), InodeId(parent), name)));
+  e.run(r, "link",
+        replyEntry(e, r, InodeId(parent), e.fs.link(InodeId(ino), InodeId(parent), name)));
 }
 
 void unlink(fuse_req_t r, fuse_ino_t parent, const char* name) {
@@ -91,7 +108,7 @@ void create(fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode, fuse
   auto& e = FuseEdge::of(r);
   const fuse_ctx* c = fuse_req_ctx(r);
   e.run(r, "create",
-        replyCreate(e, r, *info,
+        replyCreate(e, r, *info, InodeId(parent),
                     e.fs.create(InodeId(parent), name, mode, c->uid, c->gid, info->flags)));
 }
 

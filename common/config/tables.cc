@@ -112,14 +112,6 @@ constexpr Setting kClient[] = {
      "How long an operation waits for servers that are away before it fails with an error. 0: for "
      "as long as they are.",
      Unit::kDuration, "0s", 0, 24 * kHour},
-    {"client.attr_timeout",
-     "For so long the kernel trusts attributes without asking, and may show what another client "
-     "has changed meanwhile.",
-     Unit::kDuration, "1s", 0, kHour},
-    {"client.entry_timeout",
-     "For so long the kernel trusts names without asking, and may show what another client has "
-     "changed meanwhile.",
-     Unit::kDuration, "1s", 0, kHour},
     {"client.log_level", "The least important messages that are logged.", Unit::kChoice, "info", 0,
      0, kLogLevels},
 };

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "test/sim/cluster_checks.h"
+#include "test/sim/shared_files.h"
 #include "test/sim/sim_cluster.h"
 #include "test/sim/worker.h"
 
@@ -253,9 +254,7 @@ Task<Result<size_t>> bytesAfterExtending(client::Filesystem& fs, InodeId ino) {
 
 }  // namespace
 
-// A known gap, see README.md: whoever closes it takes the decorator away.
-TEST_CASE("cluster: what a dead mount wrote behind the end of a file does not come back" *
-          doctest::should_fail()) {
+TEST_CASE("cluster: what a dead mount wrote behind the end of a file does not come back") {
   SimCluster c(1, {});
   c.mount(0);
   TailFile file;
@@ -356,6 +355,38 @@ TEST_CASE("cluster: mounts are killed; what was acknowledged is there") {
     run.finish();
     c.world.run(70s);  // the sessions of the dead have expired: their open files can go
     run.check(Equality::kBelowSize);
+  });
+}
+
+TEST_CASE("cluster: all mounts write the same files") {
+  forSeeds(20, [](uint64_t seed) {
+    SimCluster c(seed, {.osds = 3, .replicas = 2, .clients = 2});
+    SimWorld& world = c.world;
+    for (size_t m = 0; m < 2; ++m) c.mount(m);
+    SharedFiles shared(seed ^ 0x5ba2ed);
+    REQUIRE(world.await(c.clientNode(0), shared.prepare(c.clientEnv(0), c.fs(0))));
+    for (size_t i = 0; i < SharedFiles::kAgents; ++i)
+      c.clientNode(i % 2).spawn(shared.run(i, c.clientEnv(i % 2), c.fs(i % 2), 60));
+    world.run(1ms);
+    // Connections break, too: what is recalled then is recalled again.
+    const TimePoint begun = world.now();
+    while (!shared.done() && shared.failure().empty() && world.now() < begun + 1h) {
+      if (world.runUntil([&] { return shared.done(); }, upTo(world, 2s))) break;
+      if (world.chance(0.5))
+        world.network().reset(SimCluster::clientHost(world.random().below(2)),
+                              SimCluster::mdsHost());
+    }
+    REQUIRE_MESSAGE(shared.failure().empty(), shared.failure());
+    REQUIRE_MESSAGE(shared.done(), "the agents hang");
+    for (size_t m = 0; m < 2; ++m) {
+      REQUIRE(world.await(c.clientNode(m), shared.verify(c.clientEnv(m), c.fs(m))));
+      REQUIRE_MESSAGE(shared.failure().empty(), shared.failure());
+    }
+    for (size_t m = 0; m < 2; ++m) c.unmount(m);
+    checkDrained(c);
+    checkState(c);
+    checkReplicas(c, Equality::kBelowSize);
+    checkStores(c);
   });
 }
 

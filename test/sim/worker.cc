@@ -504,15 +504,18 @@ Task<bool> Worker::fsync() {
 
 // ---- With others ----
 
-// Close-to-open: what was closed here is what is opened there.
+// What was done here, closed or not, is what is seen there.
 Task<bool> Worker::lookAsOther() {
   ObjectPtr o = anyFile();
   if (!o || links(*o) == 0) co_return true;
-  if (!co_await close(o)) co_return false;
+  auto attr = co_await other_->getattr(o->ino);
+  if (!expect("getattr on the other mount", attr)) co_return false;
+  if (attr->size != o->content.size() || attr->nlink != links(*o))
+    co_return wrong("getattr on the other mount: size " + std::to_string(attr->size) + ", nlink " +
+                    std::to_string(attr->nlink) + "; expected " +
+                    std::to_string(o->content.size()) + ", " + std::to_string(links(*o)));
   auto opened = co_await other_->open(o->ino, O_RDONLY);
   if (!expect("open on the other mount", opened)) co_return false;
-  if (opened->attr.size != o->content.size())
-    co_return wrong("open on the other mount: size " + std::to_string(opened->attr.size));
   std::string got;
   const uint64_t from = o->content.base();
   if (!co_await readAll(*other_, opened->handle, from, o->content.size() + kMiB, got))

@@ -204,9 +204,6 @@ Result<LogLevel> applyConfig(const MountArguments& a, client::MountOptions& o) {
   o.filesystem.flushAge = config->duration("client.flush_age");
   o.filesystem.readaheadBytes = config->bytes("client.readahead_bytes");
   o.filesystem.requestTimeout = config->duration("client.request_timeout");
-  auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
-  o.edge.attrTimeoutSec = seconds(config->duration("client.attr_timeout"));
-  o.edge.entryTimeoutSec = seconds(config->duration("client.entry_timeout"));
   LogLevel level = LogLevel::kInfo;
   parseLogLevel(config->text("client.log_level"), level);
   return level;

@@ -7,6 +7,24 @@
 namespace cairn::client::test {
 
 namespace {
+// The inode of which the mutation needs the write lease, or 0.
+uint64_t writerOnly(schema::Mutation::Reader m) {
+  switch (m.which()) {
+    case schema::Mutation::SETATTR:
+      return m.getSetattr().getSetSize() ? m.getSetattr().getIno() : 0;
+    case schema::Mutation::ALLOC_CHUNKS:
+      return m.getAllocChunks().getIno();
+    case schema::Mutation::REMOVE_CHUNKS:
+      return m.getRemoveChunks().getIno();
+    case schema::Mutation::COMMIT_WRITE:
+      return m.getCommitWrite().getIno();
+    case schema::Mutation::TAIL_CLEANED:
+      return m.getTailCleaned().getIno();
+    default:
+      return 0;
+  }
+}
+
 std::string text(capnp::Data::Reader d) {
   return {reinterpret_cast<const char*>(d.begin()), d.size()};
 }
@@ -40,7 +58,30 @@ Task<Result<OutMessage>> FakeMds::handle(const InMessage& message, RpcPeer& peer
     a.fill(reply);
   else
     reply.setNone();
+  reply.setLeaseSerial(++leaseSerial_);
+  auto tell = [this](schema::Attr::Builder a) {
+    auto it = leases.find(a.getIno());
+    a.setLease(it == leases.end() ? schema::Lease::NONE : it->second);
+  };
+  if (reply.isAttr()) tell(reply.getAttr());
+  if (reply.isEntry()) tell(reply.getEntry().getAttr());
   co_return out;
+}
+
+void FakeMds::grant(uint64_t ino, schema::Lease lease) {
+  auto& held = leases[ino];
+  held = std::max(held, lease);
+}
+
+void FakeMds::recall(const std::string& name, bool toRead) {
+  for (RpcPeer* p : peers_) {
+    OutMessage push;
+    auto r = push.body<schema::MdsPush>().initRecall();
+    r.setIno(names.at(name));
+    r.setSerial(leaseSerial_);
+    r.setToRead(toRead);
+    p->push(std::move(push));
+  }
 }
 
 FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
@@ -69,15 +110,32 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
     }
     case schema::MdsRequest::LOOKUP: {
       auto it = names.find(text(r.getLookup().getName()));
-      if (it == names.end()) return {Errc::kNotFound, {}};
+      if (it == names.end()) return {};
+      grant(it->second, schema::Lease::READ);
       return entry(it->second);
     }
     case schema::MdsRequest::GETATTR:
+      grant(r.getGetattr(), schema::Lease::READ);
       return attr(r.getGetattr());
+    case schema::MdsRequest::LEASE: {
+      const uint64_t ino = r.getLease().getIno();
+      if (!files.contains(ino)) return {Errc::kStale, {}};
+      ++leaseRequests;
+      grant(ino, r.getLease().getWrite() ? schema::Lease::WRITE : schema::Lease::READ);
+      return entry(ino);
+    }
+    case schema::MdsRequest::LEASE_RETURN:
+      for (auto back : r.getLeaseReturn()) {
+        ++leaseReturns;
+        leases.erase(back.getIno());
+        if (back.getKeepRead()) leases[back.getIno()] = schema::Lease::READ;
+      }
+      return {};
     case schema::MdsRequest::OPEN: {
       uint64_t ino = r.getOpen().getIno();
       if (!files.contains(ino)) return {Errc::kStale, {}};
       open.insert(ino);
+      grant(ino, r.getOpen().getWrite() ? schema::Lease::WRITE : schema::Lease::READ);
       events_.push_back("mds open");
       return entry(ino);
     }
@@ -98,6 +156,10 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
     case schema::MdsRequest::RECLAIM: {
       std::set<uint64_t> inodes;
       for (uint64_t ino : r.getReclaim().getOpen()) inodes.insert(ino);
+      reclaimedRead.clear();
+      reclaimedWrite.clear();
+      for (uint64_t ino : r.getReclaim().getRead()) reclaimedRead.insert(ino);
+      for (uint64_t ino : r.getReclaim().getWrite()) reclaimedWrite.insert(ino);
       events_.push_back("mds reclaim " + std::to_string(inodes.size()));
       reclaims.push_back(std::move(inodes));
       return {};
@@ -114,6 +176,11 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
 FakeMds::Answer FakeMds::mutate(schema::Mutation::Reader m) {
   if (refuse)
     if (Errc code = refuse(m); code != Errc::kOk) return {code, {}};
+  if (const uint64_t ino = writerOnly(m); ino != 0) {
+    auto held = leases.find(ino);
+    if (files.contains(ino) && (held == leases.end() || held->second != schema::Lease::WRITE))
+      return {Errc::kLeaseLost, {}};
+  }
   switch (m.which()) {
     case schema::Mutation::MAKE:
       ++executed["make"];
@@ -189,6 +256,7 @@ FakeMds::Answer FakeMds::make(schema::Make::Reader m) {
   f.mtimeNs = f.ctimeNs = tick();
   if (m.getOpen()) {
     open.insert(ino);
+    grant(ino, schema::Lease::WRITE);
     f.chunks[0] = nextChunk_++;
   }
   return entry(ino);

@@ -50,9 +50,13 @@ class FakeMds final : public RpcHandler {
   void onDisconnected(RpcPeer& peer) override { std::erase(peers_, &peer); }
 
   void pushMap();
-  void expire(uint64_t session) { sessions_.erase(session); }
-  // As another client would.
+  void expire(uint64_t session) {
+    sessions_.erase(session);
+    leases.clear();
+  }
   FakeFile& file(const std::string& name) { return files[names.at(name)]; }
+  // Pushes a recall of the lease on the file; `leases` shows when it was given back.
+  void recall(const std::string& name, bool toRead = false);
 
   ClusterMap map;
   std::map<std::string, uint64_t> names;
@@ -63,6 +67,10 @@ class FakeMds final : public RpcHandler {
   std::function<Errc(schema::Mutation::Reader)> refuse;  // a mutation's final answer
   Duration delay{};
   std::set<uint64_t> open;  // inodes, of any session
+  // There is one client, so nobody is ever in its way: it is granted what it asks for.
+  std::map<uint64_t, schema::Lease> leases;  // by inode
+  size_t leaseRequests = 0, leaseReturns = 0;
+  std::set<uint64_t> reclaimedRead, reclaimedWrite;  // the latest reclaim's
   std::vector<std::set<uint64_t>> reclaims;
   std::map<std::string, uint64_t> executed;  // mutations by kind, repetitions not counted
   std::map<std::string, uint64_t> received;  // repetitions counted
@@ -80,6 +88,7 @@ class FakeMds final : public RpcHandler {
   Answer entry(uint64_t ino);
   Answer attr(uint64_t ino);
   Answer chunksIn(uint64_t ino, uint32_t first, uint32_t count);
+  void grant(uint64_t ino, schema::Lease lease);
   void writeAttr(uint64_t ino, schema::Attr::Builder a);
   void dropChunks(FakeFile& f, uint32_t first, uint64_t end);
   int64_t tick() { return ++clock_; }
@@ -90,6 +99,7 @@ class FakeMds final : public RpcHandler {
   std::map<uint64_t, std::map<uint64_t, Answer>> sessions_;  // answers by sequence number
   uint64_t nextIno_ = 2, nextChunk_ = 100, nextSession_ = 7;
   int64_t clock_ = 1'000;
+  uint64_t leaseSerial_ = 0;
 };
 
 }  // namespace cairn::client::test

@@ -155,14 +155,16 @@ TEST_CASE("flush: opening again tells whether the data is what this client knows
   auto second = c.reopen(ino);
   CHECK(second.dataUnchanged);
   CHECK(c.read(second.handle, 0, 10) == "mine");
-  // Another client's write.
+  // Another client's write, which begins with a recall.
+  c.mds.recall("f");
+  REQUIRE(c.world.runUntil([&] { return !c.mds.leases.contains(ino.value); }, 1s));
   auto& f = c.mds.file("f");
   c.storage.write(f.chunks[0], 0, {reinterpret_cast<const uint8_t*>("their"), 5});
   f.size = 5;
   ++f.dataVersion;
   ++f.changeVersion;
   uint64_t invalidated = 0;
-  c.fs->onInvalidate = [&](InodeId i) { invalidated = i.value; };
+  c.fs->onDataChanged = [&](InodeId i) { invalidated = i.value; };
   auto third = c.reopen(ino);
   CHECK_FALSE(third.dataUnchanged);
   CHECK(invalidated == ino.value);

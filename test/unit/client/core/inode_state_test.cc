@@ -21,8 +21,8 @@ ServerAttr attr(uint64_t size, uint64_t change, uint64_t data) {
 
 TEST_CASE("inode state: an answer that was overtaken by a newer one changes nothing") {
   InodeState s;
-  CHECK_FALSE(s.learn(attr(10, 5, 2)));
-  CHECK_FALSE(s.learn(attr(3, 4, 1)));
+  s.learn(attr(10, 5, 2));
+  s.learn(attr(3, 4, 1));
   CHECK(s.size(0) == 10);
 }
 
@@ -38,9 +38,7 @@ TEST_CASE("inode state: the size counts what is dirty and what is stored but not
   auto commit = s.beginCommit();
   CHECK(commit.size == 25);
   CHECK(commit.mtimeNs == 500);
-  s.beginMutation();
-  CHECK_FALSE(s.learnOwn(attr(25, 2, 2)));
-  s.endMutation();
+  s.learnOwn(attr(25, 2, 2));
   s.committed(commit);
   CHECK_FALSE(s.uncommitted());
 }
@@ -53,24 +51,19 @@ TEST_CASE("inode state: bytes that were stored during a commit are committed aga
   auto commit = s.beginCommit();
   s.wrote(600);
   s.stored(50);  // other readers must learn of these bytes too
-  s.beginMutation();
   s.learnOwn(attr(100, 2, 2));
-  s.endMutation();
   s.committed(commit);
   CHECK(s.uncommitted());
   CHECK(s.beginCommit().mtimeNs == 600);
 }
 
-TEST_CASE("inode state: another client's change is told from our own") {
+TEST_CASE("inode state: who comes under a lease again sees whether others changed the data") {
   InodeState s;
   s.learn(attr(10, 1, 1));
-  s.beginMutation();
-  CHECK_FALSE(s.learn(attr(10, 2, 2)));     // may be ours
-  CHECK_FALSE(s.learnOwn(attr(10, 2, 2)));  // it was
-  s.endMutation();
-  CHECK_FALSE(s.learn(attr(10, 2, 2)));
-  CHECK(s.learn(attr(10, 3, 3)));
-  s.beginMutation();
-  CHECK(s.learnOwn(attr(10, 5, 5)));  // ours and one more
-  s.endMutation();
+  s.learnOwn(attr(10, 2, 2));
+  CHECK_FALSE(s.takeOver(attr(10, 2, 2)));
+  CHECK_FALSE(s.takeOver(attr(10, 3, 2)));  // attributes only
+  s.learn(attr(10, 4, 3));  // seen without a lease: cached data is still of version 2
+  CHECK(s.takeOver(attr(10, 4, 3)));
+  CHECK_FALSE(s.takeOver(attr(10, 4, 3)));
 }

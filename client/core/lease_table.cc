@@ -1,0 +1,227 @@
+#include "client/core/lease_table.h"
+
+#include <algorithm>
+
+#include "common/base/assert.h"
+
+namespace cairn::client {
+
+LeaseTable::LeaseTable(Env& env, Event& stop, TaskScope& scope, Hooks hooks)
+    : env_(env), stop_(stop), scope_(scope), hooks_(std::move(hooks)), changed_(env.reactor) {}
+
+void LeaseTable::touch(Entry& entry) {
+  entry.lastUsed = env_.reactor.now();
+  order_.splice(order_.end(), order_, entry.at);
+}
+
+void LeaseTable::drop(InodeId ino) {
+  auto it = entries_.find(ino);
+  order_.erase(it->second.at);
+  entries_.erase(it);
+}
+
+// ---- What the MDS says ----
+
+void LeaseTable::granted(InodeId ino, LeaseMode mode, uint64_t serial, bool directory) {
+  if (mode == LeaseMode::kNone) return;
+  auto [it, isNew] = entries_.try_emplace(ino);
+  Entry& e = it->second;
+  if (isNew) e.at = order_.insert(order_.end(), ino);
+  e.directory = directory;
+  e.serial = std::max(e.serial, serial);
+  // What comes by the way while the lease is being given up goes with it.
+  if (!e.givingUp) {
+    if (e.mode == LeaseMode::kNone) e.since = e.stamp = ++lastSince_;
+    e.mode = std::max(e.mode, mode);
+  }
+  touch(e);
+}
+
+void LeaseTable::recalled(InodeId ino, uint64_t serial, bool toRead) {
+  auto it = entries_.find(ino);
+  if (it == entries_.end()) {
+    give({ino, serial, false});
+    return;
+  }
+  Entry& e = it->second;
+  e.serial = std::max(e.serial, serial);
+  if (e.givingUp) {
+    e.toRead = e.toRead && toRead;
+    return;
+  }
+  if (toRead && e.mode == LeaseMode::kRead) {
+    give({ino, e.serial, true});
+    return;
+  }
+  e.givingUp = true;
+  e.toRead = toRead;
+  scope_.spawn(giveUp(ino));
+}
+
+void LeaseTable::renewed(TimePoint sentAt, Duration lease) {
+  lease_ = lease;
+  validUntil_ = std::max(validUntil_, sentAt + lease);
+}
+
+void LeaseTable::sessionLost() {
+  ++session_;
+  validUntil_ = {};
+  returns_.clear();
+  std::vector<InodeId> lost(order_.begin(), order_.end());
+  for (InodeId ino : lost) {
+    Entry& e = entries_.at(ino);
+    e.mode = LeaseMode::kNone;
+    if (hooks_.forget) scope_.spawn(hooks_.forget(ino, e.directory));
+    if (!e.givingUp && e.users == 0) drop(ino);
+  }
+}
+
+// ---- For operations ----
+
+LeaseMode LeaseTable::held(InodeId ino) const {
+  auto it = entries_.find(ino);
+  return it == entries_.end() || !valid() ? LeaseMode::kNone : it->second.mode;
+}
+
+uint64_t LeaseTable::since(InodeId ino) const {
+  auto it = entries_.find(ino);
+  return it == entries_.end() || it->second.mode == LeaseMode::kNone ? 0 : it->second.since;
+}
+
+uint64_t LeaseTable::stamp(InodeId ino) const {
+  auto it = entries_.find(ino);
+  return it == entries_.end() || it->second.mode == LeaseMode::kNone ? 0 : it->second.stamp;
+}
+
+void LeaseTable::changed(InodeId ino) {
+  if (auto it = entries_.find(ino); it != entries_.end()) it->second.stamp = ++lastSince_;
+}
+
+LeaseTable::Use LeaseTable::tryUse(InodeId ino, LeaseMode mode) {
+  auto it = entries_.find(ino);
+  if (it == entries_.end() || it->second.givingUp || it->second.mode < mode || !valid()) return {};
+  ++it->second.users;
+  touch(it->second);
+  return {this, ino};
+}
+
+void LeaseTable::leave(InodeId ino) {
+  auto it = entries_.find(ino);
+  CAIRN_ASSERT(it != entries_.end() && it->second.users > 0, "a lease in use stays in the table");
+  Entry& e = it->second;
+  if (--e.users != 0) return;
+  if (e.givingUp) {
+    changed_.fire();
+  } else if (e.mode == LeaseMode::kNone) {
+    drop(ino);
+  }
+}
+
+bool LeaseTable::givingUp(InodeId ino) const {
+  auto it = entries_.find(ino);
+  return it != entries_.end() && it->second.givingUp;
+}
+
+Task<void> LeaseTable::settled(InodeId ino) {
+  auto it = entries_.find(ino);
+  if (it == entries_.end() || !it->second.givingUp) co_return;
+  ++it->second.waiting;
+  changed_.fire();  // giving up waits for the kernel no longer, see giveUp()
+  while (!stop_.isSet()) {
+    it = entries_.find(ino);
+    if (it == entries_.end() || !it->second.givingUp) co_return;
+    co_await changed_.wait();
+  }
+}
+
+Duration LeaseTable::handOut(InodeId ino) {
+  auto it = entries_.find(ino);
+  if (it == entries_.end() || it->second.givingUp || it->second.mode == LeaseMode::kNone) return {};
+  const TimePoint now = env_.reactor.now();
+  if (now >= validUntil_) return {};
+  touch(it->second);
+  return validUntil_ - now;
+}
+
+std::vector<InodeId> LeaseTable::all(LeaseMode mode) const {
+  std::vector<InodeId> out;
+  for (const auto& [ino, e] : entries_)
+    if (e.mode == mode) out.push_back(ino);
+  std::ranges::sort(out);
+  return out;
+}
+
+// ---- Giving up ----
+
+Task<void> LeaseTable::forgetThenTell(InodeId ino, bool directory, std::shared_ptr<bool> done) {
+  co_await hooks_.forget(ino, directory);
+  *done = true;
+  changed_.fire();
+}
+
+Task<void> LeaseTable::giveUp(InodeId ino) {
+  // The entry stays while it is being given up.
+  Entry& e = entries_.at(ino);
+  const uint64_t session = session_;
+  while (e.users != 0 && !stop_.isSet()) co_await changed_.wait();
+  if (e.mode == LeaseMode::kWrite && !stop_.isSet()) co_await hooks_.writeBack(ino);
+  LeaseReturn back{ino, 0, e.toRead && e.mode == LeaseMode::kWrite};
+  if (back.keepRead) {
+    e.mode = LeaseMode::kRead;
+  } else {
+    e.mode = LeaseMode::kNone;
+    if (hooks_.forget && !stop_.isSet()) {
+      // The kernel cannot drop a page that an operation has locked which waits for this lease to be
+      // settled. The attributes are forgotten at once, and the kernel asks for them before it shows
+      // a page: whoever answers waits for the pages to be gone.
+      auto done = std::make_shared<bool>(false);
+      scope_.spawn(forgetThenTell(ino, e.directory, done));
+      while (!*done && e.waiting == 0 && !stop_.isSet()) co_await changed_.wait();
+    }
+  }
+  back.serial = e.serial;
+  e.givingUp = false;
+  e.waiting = 0;
+  if (e.mode == LeaseMode::kNone) drop(ino);
+  if (session == session_) give(back);
+  changed_.fire();
+}
+
+void LeaseTable::give(LeaseReturn back) {
+  returns_.push_back(back);
+  if (sending_ || stop_.isSet()) return;
+  sending_ = true;
+  scope_.spawn(sendReturns());
+}
+
+Task<void> LeaseTable::sendReturns() {
+  while (!returns_.empty() && !stop_.isSet()) {
+    std::vector<LeaseReturn> batch = std::exchange(returns_, {});
+    co_await hooks_.send(std::move(batch));
+  }
+  sending_ = false;
+}
+
+// What the kernel was told has run out with the lease's validity at that time, so it need not be
+// told when a lease that was not used since goes.
+Task<void> LeaseTable::returnUnused() {
+  while (!co_await stop_.waitFor(std::max<Duration>(lease_, 1s))) {
+    const TimePoint old = env_.reactor.now() - 2 * lease_;
+    std::vector<InodeId> open;
+    for (auto it = order_.begin(); it != order_.end();) {
+      const InodeId ino = *it++;
+      Entry& e = entries_.at(ino);
+      if (e.lastUsed > old) break;
+      if (e.users != 0 || e.givingUp) continue;
+      if (hooks_.keep(ino)) {
+        open.push_back(ino);
+        continue;
+      }
+      give({ino, e.serial, false});
+      drop(ino);
+    }
+    for (InodeId ino : open) touch(entries_.at(ino));
+  }
+}
+
+}  // namespace cairn::client

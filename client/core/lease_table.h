@@ -1,0 +1,147 @@
+// The leases that this mount holds, and how it gives them up. The contract with the MDS is
+// common/schema/LEASES.md. One reactor thread; everything it is given outlives it; `stop` is set
+// and the scope joined before destruction.
+//
+// Operations that rely on a lease run inside a Use. A recalled lease is given up when the last Use
+// has ended, what the write lease allowed to be buffered has been written back, and the kernel has
+// forgotten what it cached; meanwhile no Use begins. Giving up waits for OSDs and for requests that
+// only a lease's holder sends, never for another operation's request to the MDS: so it always ends,
+// whoever else is waiting there.
+#pragma once
+
+#include <functional>
+#include <list>
+#include <memory>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "client/core/pulse.h"
+#include "common/base/env.h"
+#include "common/base/ids.h"
+#include "common/base/result.h"
+
+namespace cairn::client {
+
+enum class LeaseMode : uint8_t { kNone, kRead, kWrite };  // a larger one includes the smaller
+
+struct LeaseReturn {
+  InodeId ino;
+  uint64_t serial = 0;
+  bool keepRead = false;
+};
+
+class LeaseTable {
+ public:
+  struct Hooks {
+    // Makes durable what is buffered under the write lease of the inode, and commits it.
+    std::function<Task<void>(InodeId)> writeBack;
+    // Makes the kernel forget what it knows of the inode; may take a while. May be empty.
+    std::function<Task<void>(InodeId, bool directory)> forget;
+    // Sends returns until the MDS has them.
+    std::function<Task<void>(std::vector<LeaseReturn>)> send;
+    // Whether the lease is to be kept, used or not: the inode is open, or something is buffered.
+    std::function<bool(InodeId)> keep;
+  };
+  LeaseTable(Env& env, Event& stop, TaskScope& scope, Hooks hooks);
+  LeaseTable(const LeaseTable&) = delete;
+  LeaseTable& operator=(const LeaseTable&) = delete;
+
+  class Use {
+   public:
+    Use() = default;
+    Use(LeaseTable* table, InodeId ino) : table_(table), ino_(ino) {}
+    Use(Use&& o) noexcept : table_(std::exchange(o.table_, nullptr)), ino_(o.ino_) {}
+    Use& operator=(Use&& o) noexcept {
+      end();
+      table_ = std::exchange(o.table_, nullptr);
+      ino_ = o.ino_;
+      return *this;
+    }
+    ~Use() { end(); }
+    explicit operator bool() const { return table_ != nullptr; }
+
+   private:
+    void end() {
+      if (auto* t = std::exchange(table_, nullptr)) t->leave(ino_);
+    }
+    LeaseTable* table_ = nullptr;
+    InodeId ino_;
+  };
+
+  // ---- What the MDS says ----
+  // In the order of its messages: called by whoever reads a reply, before anything else runs.
+  void granted(InodeId ino, LeaseMode mode, uint64_t serial, bool directory);
+  void recalled(InodeId ino, uint64_t serial, bool toRead);
+  // A request that was sent at `sentAt` was answered; what we hold stands for `lease` from then.
+  void renewed(TimePoint sentAt, Duration lease);
+  // The session has ended: nothing is held any more.
+  void sessionLost();
+
+  // ---- For operations ----
+  // The mode that stands now, kNone once the session was not renewed in time.
+  [[nodiscard]] LeaseMode held(InodeId ino) const;
+  // A number that changes whenever the inode comes under a lease again; 0 when it is under none.
+  // What was learned under the same number is still true.
+  [[nodiscard]] uint64_t since(InodeId ino) const;
+  // Changes with since(), and when this client changes the inode (changed()). 0 without a lease.
+  [[nodiscard]] uint64_t stamp(InodeId ino) const;
+  void changed(InodeId ino);
+  // Grows when a session is lost with all its leases.
+  [[nodiscard]] uint64_t session() const { return session_; }
+  // Begins a Use if a lease of at least `mode` stands and is not being given up.
+  [[nodiscard]] Use tryUse(InodeId ino, LeaseMode mode);
+  [[nodiscard]] bool givingUp(InodeId ino) const;
+  // Until the inode's lease is not being given up any more.
+  Task<void> settled(InodeId ino);
+  // For how long the kernel may keep what it is told of the inode now. Zero without a lease.
+  [[nodiscard]] Duration handOut(InodeId ino);
+
+  // For the reclaim: what is held, by mode.
+  [[nodiscard]] std::vector<InodeId> all(LeaseMode mode) const;
+  [[nodiscard]] size_t size() const { return entries_.size(); }
+
+  // Returns leases that nobody has used for a while. Runs until `stop`.
+  Task<void> returnUnused();
+  // `stop` is set.
+  void wake() { changed_.fire(); }
+
+ private:
+  struct Entry {
+    LeaseMode mode = LeaseMode::kNone;
+    bool directory = false;
+    bool givingUp = false;
+    bool toRead = false;              // of the recall that is being answered
+    uint32_t users = 0;               // Uses
+    uint32_t waiting = 0;             // for the end of giving up
+    uint64_t serial = 0;              // the largest seen
+    uint64_t since = 0;               // see since()
+    uint64_t stamp = 0;               // see stamp()
+    TimePoint lastUsed{};             // granted, used or handed out
+    std::list<InodeId>::iterator at;  // in order_
+  };
+  void leave(InodeId ino);
+  void touch(Entry& entry);
+  void drop(InodeId ino);
+  Task<void> giveUp(InodeId ino);
+  Task<void> forgetThenTell(InodeId ino, bool directory, std::shared_ptr<bool> done);
+  void give(LeaseReturn back);
+  Task<void> sendReturns();
+  [[nodiscard]] bool valid() const { return env_.reactor.now() < validUntil_; }
+
+  Env& env_;
+  Event& stop_;
+  TaskScope& scope_;
+  const Hooks hooks_;
+  std::unordered_map<InodeId, Entry> entries_;
+  std::list<InodeId> order_;  // of entries, least recently used first
+  std::vector<LeaseReturn> returns_;
+  bool sending_ = false;
+  TimePoint validUntil_{};
+  Duration lease_{};
+  uint64_t session_ = 0;
+  uint64_t lastSince_ = 0;
+  Pulse changed_;  // Uses have ended, leases were given up
+};
+
+}  // namespace cairn::client
