@@ -112,10 +112,11 @@ void File::kick() {
 }
 
 Task<void> File::flushExtent(std::shared_ptr<File> self, DirtyMap::ExtentPtr extent) {
+  const uint64_t session = self->core_.leases.session();
   {
+    const SessionId accepted = self->core_.io.session();
     auto lock = co_await self->onDisk_.lock(extent->from, extent->to, true);
-    const uint64_t session = self->core_.leases.session();
-    auto stored = co_await self->store(extent->from, extent->bytes());
+    auto stored = co_await self->store(extent->from, extent->bytes(), accepted);
     if (session != self->core_.leases.session()) {
       // Lost with the session; loseUnflushed() said so.
     } else if (stored) {
@@ -132,12 +133,13 @@ Task<void> File::flushExtent(std::shared_ptr<File> self, DirtyMap::ExtentPtr ext
   self->flushed_.fire();
 }
 
-Task<Result<void>> File::store(uint64_t offset, Buffer data) {
+Task<Result<void>> File::store(uint64_t offset, Buffer data, SessionId session) {
   const auto index = static_cast<uint32_t>(offset / kChunkSize);
   for (int tries = 1;; ++tries) {
     auto chunk = co_await chunks_.make(index);
     CO_TRY(chunk);
-    auto stored = co_await core_.io.write(*chunk, static_cast<uint32_t>(offset % kChunkSize), data);
+    auto stored =
+        co_await core_.io.write(*chunk, static_cast<uint32_t>(offset % kChunkSize), data, session);
     if (stored || stored.error().code != Errc::kStale || tries == kMaxStale) co_return stored;
     chunks_.doubt(index, *chunk);
   }

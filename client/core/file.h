@@ -140,13 +140,15 @@ class File : public std::enable_shared_from_this<File> {
   static Task<void> flushExtent(std::shared_ptr<File> self, DirtyMap::ExtentPtr extent);
   Task<void> drain(uint64_t from, uint64_t to);
   Task<Result<void>> commit(bool sizeOnly);
-  Task<Result<void>> store(uint64_t offset, Buffer data);
+  // Only in `session`, in which the bytes were accepted.
+  Task<Result<void>> store(uint64_t offset, Buffer data, SessionId session);
 
   // file_write.cc
   [[nodiscard]] bool tailInTheWay(uint64_t end) const;
   Task<Result<void>> cleanTail();
   Task<Result<void>> writeThrough(uint64_t offset, Buffer data);
-  static Task<Result<void>> storePiece(std::shared_ptr<File> self, uint64_t offset, Buffer data);
+  static Task<Result<void>> storePiece(std::shared_ptr<File> self, uint64_t offset, Buffer data,
+                                       SessionId session);
 
   // file_read.cc
   Task<Result<std::vector<Buffer>>> collect(std::vector<Task<Result<Buffer>>> reads);

@@ -56,27 +56,32 @@ Task<Result<void>> File::cleanTail() {
   if (!state_.server().tailUnclean) co_return Result<void>{};
   uint64_t end = state_.server().size;
   CO_TRY(co_await zeroStored(end, roundUp(end, kChunkSize)));
+  // Takes the chunks behind that one off the file, if somebody else was its last writer.
   auto attr = co_await core_.mds.tailCleaned(ino_, end);
   CO_TRY(attr);
   state_.learnOwn(*attr);
+  chunks_.truncated(static_cast<uint32_t>(roundUp(end, kChunkSize) / kChunkSize));
   co_return Result<void>{};
 }
 
-Task<Result<void>> File::storePiece(std::shared_ptr<File> self, uint64_t offset, Buffer data) {
-  co_return co_await self->store(offset, std::move(data));
+Task<Result<void>> File::storePiece(std::shared_ptr<File> self, uint64_t offset, Buffer data,
+                                    SessionId session) {
+  co_return co_await self->store(offset, std::move(data), session);
 }
 
 // Durable when it completes: the data always, the size if the file has grown. The time of the
 // change follows with the next commit.
 Task<Result<void>> File::writeThrough(uint64_t offset, Buffer data) {
   const uint64_t end = offset + data.size();
+  const SessionId session = core_.io.session();
   if (dirty_.touches(offset, end)) co_await drain(offset, end);  // older bytes go first
   {
     auto lock = co_await onDisk_.lock(offset, end, true);
     std::vector<Task<Result<void>>> pieces;
     for (uint64_t at = offset; at < end;) {
       uint64_t next = std::min(end, roundDown(at, kPieceSize) + kPieceSize);
-      pieces.push_back(storePiece(shared_from_this(), at, data.slice(at - offset, next - at)));
+      pieces.push_back(
+          storePiece(shared_from_this(), at, data.slice(at - offset, next - at), session));
       at = next;
     }
     Result<void> outcome;

@@ -189,9 +189,13 @@ Task<void> RpcClient::readLoop(std::shared_ptr<Connection> conn) {
     Call* call = it->second;
     conn->pending.erase(it);
     if (header.getStatus() != 0) {
-      auto detail = header.getDetail();
-      call->result =
-          fail(static_cast<Errc>(header.getStatus()), std::string(detail.begin(), detail.size()));
+      std::string why;
+      try {
+        auto detail = header.getDetail();
+        why.assign(detail.begin(), detail.size());
+      } catch (const kj::Exception&) {  // the sentence cannot be read; the code can
+      }
+      call->result = fail(static_cast<Errc>(header.getStatus()), std::move(why));
     } else {
       call->result = std::move(*in);
     }

@@ -57,7 +57,7 @@ Result<void> osdRegister(OpContext& ctx, schema::OsdRegister::Reader args) {
   osd->pid = args.getPid();
   osd->incarnation = args.getIncarnation();
   osd->up = true;
-  if (encodeOsd(*osd) != encodeOsd(before)) newEpoch(cluster);
+  if (encodeOsd(*osd) != encodeOsd(before)) newEpoch(cluster, ctx.counters());
   ctx.reply().setId(osd->id.value);
   return {};
 }

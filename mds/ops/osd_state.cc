@@ -18,7 +18,7 @@ Result<void> osdState(OpContext& ctx, capnp::List<schema::OsdState>::Reader args
     osd.up = state.getUp();
     osd.in = state.getIn();
   }
-  if (changed) newEpoch(cluster);
+  if (changed) newEpoch(cluster, ctx.counters());
   return {};
 }
 

@@ -15,7 +15,7 @@ inline PoolId addPool(OpContext& ctx, Pool pool, bool autoDomain, uint32_t pgCou
   for (auto& group : pool.pgs) group.epoch = MapEpoch(cluster.map.epoch.value + 1);
   if (autoDomain) cluster.autoDomain.insert(id);
   cluster.map.pools[id] = std::move(pool);
-  newEpoch(cluster);
+  newEpoch(cluster, ctx.counters());
   return id;
 }
 

@@ -19,7 +19,7 @@ void fenceOff(OpContext& ctx, SessionId expired) {
   fence.alive.clear();
   for (const auto& [id, session] : ctx.state().sessions)
     if (id < fence.below && id != expired) fence.alive.insert(fence.alive.end(), id);
-  newEpoch(cluster);
+  newEpoch(cluster, ctx.counters());
   cluster.fenceEpoch = cluster.map.epoch;
 }
 

@@ -220,7 +220,7 @@ struct TailFile {
   std::shared_ptr<client::Handle> handle;
 };
 
-// A file of one synced block, with more written behind it.
+// A file of one synced block, with more written behind it, also into the next chunk.
 Task<void> writeBehindEnd(Env& env, client::Filesystem& fs, TailFile& out) {
   auto made = co_await fs.create(kRootInode, "f", 0644, 0, 0, O_RDWR | O_CREAT);
   if (!made) co_return;
@@ -229,6 +229,7 @@ Task<void> writeBehindEnd(Env& env, client::Filesystem& fs, TailFile& out) {
   std::ranges::fill(data.bytes(), 'x');
   (void)co_await fs.write(out.handle, 0, data);
   (void)co_await fs.fsync(out.handle);
+  (void)co_await fs.write(out.handle, kChunkSize + kBlockSize, data);
   (void)co_await fs.write(out.handle, 2 * kBlockSize, data);
 }
 
@@ -238,16 +239,18 @@ Task<Result<size_t>> bytesAfterExtending(client::Filesystem& fs, InodeId ino) {
   CO_TRY(before);
   if (before->size != kBlockSize) co_return fail(Errc::kInvalid, "the size was committed");
   client::AttrChange change;
-  change.size = 4 * kBlockSize;
+  change.size = kChunkSize + 4 * kBlockSize;
   CO_TRY(co_await fs.setattr(ino, change));
   auto opened = co_await fs.open(ino, O_RDONLY);
   CO_TRY(opened);
-  auto parts = co_await fs.read(opened->handle, kBlockSize, 3 * kBlockSize);
-  CO_TRY(parts);
   size_t wrong = 0;
-  for (const Buffer& b : *parts)
-    wrong +=
-        static_cast<size_t>(std::ranges::count_if(b.bytes(), [](uint8_t c) { return c != 0; }));
+  for (uint64_t at : {kBlockSize, kChunkSize}) {
+    auto parts = co_await fs.read(opened->handle, at, 3 * kBlockSize);
+    CO_TRY(parts);
+    for (const Buffer& b : *parts)
+      wrong +=
+          static_cast<size_t>(std::ranges::count_if(b.bytes(), [](uint8_t c) { return c != 0; }));
+  }
   co_await fs.release(opened->handle);
   co_return wrong;
 }
@@ -263,8 +266,9 @@ TEST_CASE("cluster: what a dead mount wrote behind the end of a file does not co
   const bool stored = c.world.runUntil(
       [&] {
         for (size_t i = 0; i < c.options().osds; ++i) {
-          auto list = c.osd(i).store().list(ChunkId{}, 1);
-          if (!list || list->empty() || list->front().info.blocks != 2) return false;
+          auto list = c.osd(i).store().list(ChunkId{}, 2);
+          if (!list || list->size() != 2) return false;
+          if (list->front().info.blocks != 2 || list->back().info.blocks != 1) return false;
         }
         return true;
       },

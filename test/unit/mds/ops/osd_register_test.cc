@@ -67,7 +67,7 @@ TEST_CASE("osdRegister: weight is size, and never nothing") {
   CHECK(weight(4, UINT64_MAX) == UINT32_MAX);
 }
 
-TEST_CASE("osdRegister: groups are placed when there are enough OSDs, and then left alone") {
+TEST_CASE("osdRegister: groups are placed when there are enough OSDs, and left alone when used") {
   Mds mds(0, {}, 2);
   for (auto& g : groups(mds)) CHECK(g.osds.empty());
   mds.addOsd(1);
@@ -79,6 +79,7 @@ TEST_CASE("osdRegister: groups are placed when there are enough OSDs, and then l
     CHECK(g.epoch == mds->map().epoch);
   }
   CHECK(mds->map().poolByName("default")->failureDomain == schema::FailureDomain::HOST);
+  mds.alloc(mds.file("f"), 0, 1);
   mds.addOsd(3);
   mds.osdState(1, false, false);
   CHECK(sameLists(groups(mds), placed));
@@ -104,4 +105,26 @@ TEST_CASE("osdRegister: refusals") {
   CHECK(mds->map().epoch == epoch);
   CHECK(mds->map().osds.empty());
   CHECK(mds.addOsd(1).id() == 1);
+}
+
+TEST_CASE("osdRegister: as long as nothing is stored, whoever comes gets a share of all groups") {
+  Mds mds(0);
+  for (uint64_t uuid = 1; uuid <= 3; ++uuid) mds.addOsd(uuid);
+  auto shares = [&] {
+    std::map<OsdId, size_t> n;
+    for (const auto& g : groups(mds))
+      for (OsdId id : g.osds) ++n[id];
+    return n;
+  };
+  CHECK(shares().size() == 3);
+  mds.addOsd(4);
+  mds.addOsd(5);
+  CHECK(shares().size() == 5);
+  for (const auto& [id, n] : shares()) CHECK(n * 5 * 2 > groups(mds).size() * 3);
+  // From the first chunk on what is placed stays where it is.
+  auto f = mds.file("f");
+  mds.alloc(f, 0, 1);
+  const auto before = groups(mds);
+  mds.addOsd(6);
+  CHECK(sameLists(before, groups(mds)));
 }

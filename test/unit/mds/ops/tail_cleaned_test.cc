@@ -24,7 +24,9 @@ TEST_CASE("tailCleaned: what an expired writer may have left is the next one's t
   const uint64_t s = mds.session(), t = mds.session();
   auto f = mds.make(kRootInode, "f", S_IFREG | 0644, {.open = true}, {.session = s}).ino();
   mds.commit(f, 1000, false, {.session = s});
+  mds.alloc(f, 1, 2, {.session = s});
   mds.expire(s);
+  CHECK(mds.inode(f).chunkCount == 3);
   CHECK_FALSE(mds.inode(f).tailUnclean);
   CHECK(mds.inode(f).tailUncleanFor(SessionId(t)));
   auto before = mds.inode(f);
@@ -32,6 +34,7 @@ TEST_CASE("tailCleaned: what an expired writer may have left is the next one's t
   CHECK(mds.inode(f).tailUncleanFor(SessionId(t)));
   CHECK(mds.tailCleaned(f, 1000, {.session = t}).ok());
   CHECK_FALSE(mds.inode(f).tailUncleanFor(SessionId(t)));
+  CHECK(mds.inode(f).chunkCount == 1);  // what was behind the end went with it
   CHECK(mds.inode(f).writer == SessionId(t));
   CHECK(mds.inode(f).ctimeNs == before.ctimeNs);
   CHECK(mds.inode(f).dataVersion == before.dataVersion);

@@ -345,6 +345,11 @@ Errc Model::onFile(const Op& op, Node& f) {
       break;
     default:  // kTailCleaned
       if (f.size != op.size || !f.unclean(session)) break;
+      if (f.trusted != session) {  // what another writer left in chunks behind the end
+        auto beyond = f.chunks.lower_bound(static_cast<uint32_t>((f.size + kChunk - 1) / kChunk));
+        garbage += static_cast<uint64_t>(std::distance(beyond, f.chunks.end()));
+        f.chunks.erase(beyond, f.chunks.end());
+      }
       f.tailUnclean = false;
       f.trusted = session;
   }
