@@ -151,7 +151,8 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, Target target,
   CO_TRY(learnVersion(chunk));
   auto intoHole = store_.isHole(chunk.id(), mutation.offset, mutation.length);
   CO_TRY(intoHole);
-  const ChunkVersion version{chunk->last.value + 1};
+  // Taken here and now: another mutation of this chunk, elsewhere in it, must not get the same.
+  const ChunkVersion version = chunk->last = ChunkVersion{chunk->last.value + 1};
   const BlockRange range = blocksOf(mutation.offset, mutation.length);
 
   std::vector<Task<Result<void>>> sends;
@@ -186,7 +187,7 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, Target target,
 Task<void> Replicator::undo(std::vector<OsdId> replicas, Target target,
                             const ChunkTable::Ref& chunk, uint32_t offset, uint32_t length) {
   const Mutation hole{Mutation::Kind::kZero, offset, length, {}, {}};
-  const ChunkVersion version{chunk->last.value + 1};
+  const ChunkVersion version = chunk->last = ChunkVersion{chunk->last.value + 1};
   if (!co_await apply(chunk, hole, version)) co_return;
   std::vector<Task<Result<void>>> sends;
   for (OsdId id : replicas) sends.push_back(forward(id, target, chunk.id(), &hole, version));
@@ -273,6 +274,9 @@ Task<bool> Replicator::settleOne(const ChunkTable::Ref& chunk, OsdId member) {
   auto group = map_.map()->group(chunk->pool, chunk->pg);
   const Target target{chunk->pool, chunk->pg, (*group)->epoch};
   auto sent = co_await resend(target, chunk, member, range);
+  // A block that has a place is overwritten where it is: that needs no room.
+  if (!sent && sent.error().code == Errc::kNoSpace && range.to > range.from + 1)
+    sent = co_await resend(target, chunk, member, {range.from, range.from + 1});
   if (sent) {
     chunks_.settle(chunk, member, *sent);
     ++probe_.repaired;

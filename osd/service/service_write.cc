@@ -25,12 +25,27 @@ Mutation writeOf(const WholeBlocks& b, uint32_t from, uint32_t length) {
 }
 
 // Pieces that fit into a message: an unaligned 4 MiB becomes two.
-std::vector<Mutation> writesOf(const WholeBlocks& b) {
+// Cut also where data ends and a hole begins: a piece that finds no room on some member is taken back
+// only if it went into a hole, and what was there before must not share its fate.
+Result<std::vector<Mutation>> writesOf(Store& store, ChunkId chunk, const WholeBlocks& b) {
   std::vector<Mutation> pieces;
-  for (size_t at = 0; at < b.data.size(); at += kMaxIoBytes)
-    pieces.push_back(
-        writeOf(b, static_cast<uint32_t>(at),
-                static_cast<uint32_t>(std::min<size_t>(kMaxIoBytes, b.data.size() - at))));
+  const auto bytes = static_cast<uint32_t>(b.data.size());
+  auto allHole = store.isHole(chunk, b.offset, bytes);
+  TRY(allHole);
+  for (uint32_t at = 0; at < bytes;) {
+    uint32_t to = std::min<uint32_t>(bytes, at + kMaxIoBytes);
+    if (!*allHole) {
+      auto first = store.isHole(chunk, b.offset + at, kBlockSize);
+      TRY(first);
+      for (uint32_t next = at + kBlockSize; next < to; next += kBlockSize) {
+        auto same = store.isHole(chunk, b.offset + next, kBlockSize);
+        TRY(same);
+        if (*same != *first) to = next;
+      }
+    }
+    pieces.push_back(writeOf(b, at, to - at));
+    at = to;
+  }
   return pieces;
 }
 
@@ -69,7 +84,9 @@ Task<Result<OutMessage>> Service::write(Context ctx, ChunkId chunk, uint32_t off
   if (chunks_.buried(chunk)) co_return fail(removedChunk(chunk));
   auto blocks = co_await completeBlocks(env_, store_, chunk, offset, std::move(payload), crcs);
   CO_TRY(blocks);
-  auto done = co_await mutateAll(ctx, *at, entry, writesOf(*blocks));
+  auto pieces = writesOf(store_, chunk, *blocks);
+  CO_TRY(pieces);
+  auto done = co_await mutateAll(ctx, *at, entry, std::move(*pieces));
   if (done) probe_.bytesWritten += length;
   co_return done;
 }

@@ -124,6 +124,20 @@ TEST_CASE("a full replica fails the write with no space, and what was a hole is 
   CHECK_FALSE(c.osd(1).service.chunks().owesAnything());
 }
 
+TEST_CASE("an append that a full replica refuses leaves the bytes before it readable") {
+  TestCluster c(3);
+  REQUIRE(c.write(1, 42, 0, bytesOf(5000, 1)));
+  c.disk(3).capacityBlocks = c.disk(3).blocks();
+  CHECK(c.write(1, 42, 5000, bytesOf(100'000, 2)).error().code == Errc::kNoSpace);
+  auto got = c.read(1, 42, 0, 8192);
+  REQUIRE(got);
+  CHECK(std::equal(got->data.begin(), got->data.begin() + 5000, bytesOf(5000, 1).begin()));
+  CHECK_FALSE(c.osd(1).service.chunks().owesAnything());
+  auto behind = c.read(1, 42, 8192, 4096);
+  REQUIRE(behind);
+  CHECK(behind->hole);
+}
+
 TEST_CASE("when every member is full, a failed overwrite leaves the old data readable") {
   TestCluster c(2);
   REQUIRE(c.write(1, 42, 0, bytesOf(kB, 1)));
