@@ -7,17 +7,11 @@
 
 namespace cairn::mds {
 
-LeaseTable::~LeaseTable() {
-  for (auto& [id, session] : sessions_)
-    for (Lease* lease = session.first; lease != nullptr;) delete std::exchange(lease, lease->next);
-}
-
-LeaseTable::Lease* LeaseTable::find(SessionId session, InodeId ino) const {
-  auto it = byInode_.find(ino);
-  if (it == byInode_.end()) return nullptr;
-  for (Lease* lease = it->second; lease != nullptr; lease = lease->nextOfInode)
-    if (lease->session->id == session) return lease;
-  return nullptr;
+const LeaseTable::Lease* LeaseTable::find(SessionId session, InodeId ino) const {
+  auto s = sessions_.find(session);
+  if (s == sessions_.end()) return nullptr;
+  auto lease = s->second.leases.find(ino);
+  return lease == s->second.leases.end() ? nullptr : &lease->second;
 }
 
 LeaseMode LeaseTable::held(SessionId session, InodeId ino) const {
@@ -28,14 +22,15 @@ LeaseMode LeaseTable::held(SessionId session, InodeId ino) const {
 bool LeaseTable::othersHoldMore(InodeId ino, SessionId session, LeaseMode keep) const {
   auto it = byInode_.find(ino);
   if (it == byInode_.end()) return false;
-  for (const Lease* lease = it->second; lease != nullptr; lease = lease->nextOfInode)
-    if (lease->mode > keep && lease->session->id != session) return true;
-  return false;
+  // Who writes is alone, and two of those who read are enough: one of them is another.
+  const Lease* lease = it->second;
+  if (lease->session->id == session) lease = lease->next;
+  return lease != nullptr && lease->mode > keep;
 }
 
 size_t LeaseTable::heldBy(SessionId session) const {
   auto it = sessions_.find(session);
-  return it == sessions_.end() ? 0 : it->second.count;
+  return it == sessions_.end() ? 0 : it->second.leases.size();
 }
 
 void LeaseTable::grant(SessionId id, InodeId ino, LeaseMode mode, uint64_t serial) {
@@ -43,22 +38,22 @@ void LeaseTable::grant(SessionId id, InodeId ino, LeaseMode mode, uint64_t seria
   const bool conflict =
       othersHoldMore(ino, id, mode == LeaseMode::kWrite ? LeaseMode::kNone : LeaseMode::kRead);
   CAIRN_ASSERT(!conflict, "one writer, or readers");
-  Lease* lease = find(id, ino);
-  if (lease == nullptr) {
-    Session& session = sessions_[id];
-    session.id = id;
+  Session& session = sessions_[id];
+  session.id = id;
+  auto [it, isNew] = session.leases.try_emplace(ino);
+  Lease& lease = it->second;
+  if (isNew) {
     Lease*& newest = byInode_[ino];
-    lease = new Lease{ino, &session, serial, newest, nullptr, session.first, mode, mode};
-    newest = lease;
-    if (session.first != nullptr) session.first->previous = lease;
-    session.first = lease;
-    ++session.count;
+    lease.session = &session;
+    lease.next = newest;
+    if (newest != nullptr) newest->previous = &lease;
+    newest = &lease;
     ++size_;
-    return;
+  } else if (lease.keep < lease.mode) {
+    answered(session, ino);
   }
-  if (lease->keep < lease->mode) answered(*lease);
-  lease->mode = lease->keep = mode;
-  lease->serial = serial;
+  lease.mode = lease.keep = mode;
+  lease.serial = serial;
 }
 
 std::vector<Recall> LeaseTable::recall(InodeId ino, SessionId except, LeaseMode keep,
@@ -66,7 +61,7 @@ std::vector<Recall> LeaseTable::recall(InodeId ino, SessionId except, LeaseMode 
   std::vector<Recall> out;
   auto it = byInode_.find(ino);
   if (it == byInode_.end()) return out;
-  for (Lease* lease = it->second; lease != nullptr; lease = lease->nextOfInode) {
+  for (Lease* lease = it->second; lease != nullptr; lease = lease->next) {
     if (lease->session->id == except || lease->keep <= keep) continue;
     lease->keep = keep;
     lease->session->owed.try_emplace(ino, now);
@@ -86,7 +81,7 @@ LeaseTable::GivenBack LeaseTable::giveBack(SessionId session, InodeId ino, uint6
     auto owed = lease->session->owed.find(ino);
     if (keep <= lease->keep) {
       out.recalledAt = owed->second;
-      answered(*lease);
+      answered(*lease->session, ino);
       lease->keep = lease->mode;
     } else if (out.less) {
       owed->second = now;  // the answer to the first of two recalls; the second has its own time
@@ -94,7 +89,7 @@ LeaseTable::GivenBack LeaseTable::giveBack(SessionId session, InodeId ino, uint6
   }
   if (!out.less) return out;
   if (keep == LeaseMode::kNone) {
-    remove(lease);
+    remove(*lease->session, ino);
     return out;
   }
   lease->mode = keep;
@@ -116,34 +111,22 @@ std::vector<InodeId> LeaseTable::dropOlder(SessionId session, uint64_t serial) {
   std::vector<InodeId> out;
   auto it = sessions_.find(session);
   if (it == sessions_.end()) return out;
-  for (Lease* lease = it->second.first; lease != nullptr;) {
-    Lease* next = lease->next;
-    if (lease->serial < serial) {
-      out.push_back(lease->ino);
-      remove(lease);
-    }
-    lease = next;
-  }
+  for (const auto& [ino, lease] : it->second.leases)
+    if (lease.serial < serial) out.push_back(ino);
+  for (InodeId ino : out) remove(it->second, ino);
   return out;
 }
 
 std::vector<InodeId> LeaseTable::dropSession(SessionId session) {
-  std::vector<InodeId> out;
-  auto it = sessions_.find(session);
-  if (it == sessions_.end()) return out;
-  out.reserve(it->second.count);
-  while (Lease* lease = it->second.first) {
-    out.push_back(lease->ino);
-    remove(lease);
-  }
-  sessions_.erase(it);
+  auto out = dropOlder(session, UINT64_MAX);
+  sessions_.erase(session);
   return out;
 }
 
 bool LeaseTable::dropInode(InodeId ino) {
   bool any = false;
   for (auto it = byInode_.find(ino); it != byInode_.end(); it = byInode_.find(ino)) {
-    remove(it->second);
+    remove(*it->second->session, ino);
     any = true;
   }
   return any;
@@ -176,25 +159,25 @@ void LeaseTable::forgive(Duration gap) {
 }
 
 // Its recall is unanswered no longer; the caller sets `keep`.
-void LeaseTable::answered(Lease& lease) {
-  Session& session = *lease.session;
-  session.owed.erase(lease.ino);
+void LeaseTable::answered(Session& session, InodeId ino) {
+  session.owed.erase(ino);
   if (session.owed.empty()) debtors_.erase(session.id);
 }
 
-void LeaseTable::remove(Lease* lease) {
-  if (lease->keep < lease->mode) answered(*lease);
-  Session& session = *lease->session;
-  (lease->previous != nullptr ? lease->previous->next : session.first) = lease->next;
-  if (lease->next != nullptr) lease->next->previous = lease->previous;
-  --session.count;
+void LeaseTable::remove(Session& session, InodeId ino) {
+  auto it = session.leases.find(ino);
+  Lease& lease = it->second;
+  if (lease.keep < lease.mode) answered(session, ino);
+  if (lease.next != nullptr) lease.next->previous = lease.previous;
+  if (lease.previous != nullptr) {
+    lease.previous->next = lease.next;
+  } else if (lease.next != nullptr) {
+    byInode_[ino] = lease.next;
+  } else {
+    byInode_.erase(ino);
+  }
+  session.leases.erase(it);
   --size_;
-  auto it = byInode_.find(lease->ino);
-  Lease** at = &it->second;
-  while (*at != lease) at = &(*at)->nextOfInode;
-  *at = lease->nextOfInode;
-  if (it->second == nullptr) byInode_.erase(it);
-  delete lease;
 }
 
 }  // namespace cairn::mds

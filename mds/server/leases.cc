@@ -102,8 +102,13 @@ bool Leases::behind(SessionId session, const Inode& inode) const {
          sessions_.awaitsOthers(session);
 }
 
-void Leases::wakeAll(InodeId ino) {
-  claims_.forEachAdmitted(ino, [](Claims::Entry& e) { claimOf(e).wait_.wake(); });
+// Those whom nobody's lease on this inode keeps waiting any longer: a return of one of many holders
+// wakes nobody.
+void Leases::wake(InodeId ino) {
+  claims_.forEachAdmitted(ino, [this, ino](Claims::Entry& e) {
+    Claim& claim = claimOf(e);
+    if (!table_.othersHoldMore(ino, claim.session_, claim.othersKeep())) claim.wait_.wake();
+  });
 }
 
 void Leases::push(const std::vector<Recall>& recalls) {
@@ -155,7 +160,7 @@ void Leases::giveBack(SessionId session, schema::LeaseReturn::Reader back, TimeP
   const auto given = table_.giveBack(session, ino, back.getSerial(),
                                      back.getKeepRead() ? LeaseMode::kRead : LeaseMode::kNone, now);
   if (given.recalledAt) answers_.record(now - *given.recalledAt);
-  if (given.less) wakeAll(ino);
+  if (given.less) wake(ino);
 }
 
 uint64_t Leases::reclaim(SessionId session, schema::Reclaim::Reader reclaim, uint64_t serial) {
@@ -168,7 +173,7 @@ uint64_t Leases::reclaim(SessionId session, schema::Reclaim::Reader reclaim, uin
     if (table_.held(session, ino) != LeaseMode::kNone) {
       // It may have given something back over a connection that broke. It never has more than we
       // know of.
-      if (table_.renew(session, ino, mode, serial, reactor_.now())) wakeAll(ino);
+      if (table_.renew(session, ino, mode, serial, reactor_.now())) wake(ino);
       return;
     }
     const bool free = !table_.othersHoldMore(ino, session, besides(mode)) &&
@@ -184,18 +189,18 @@ uint64_t Leases::reclaim(SessionId session, schema::Reclaim::Reader reclaim, uin
 }
 
 std::vector<Recall> Leases::reclaimed(SessionId session, uint64_t serial) {
-  wakeAll(table_.dropOlder(session, serial));
+  wake(table_.dropOlder(session, serial));
   for (Claim* claim : unsettled_) claim->wait_.wake();
   return table_.owedBy(session);
 }
 
 void Leases::drop(SessionId session) {
-  wakeAll(table_.dropSession(session));
+  wake(table_.dropSession(session));
   for (Claim* claim : unsettled_) claim->wait_.wake();
 }
 
 void Leases::dropInode(InodeId ino) {
-  if (table_.dropInode(ino)) wakeAll(ino);
+  if (table_.dropInode(ino)) wake(ino);
 }
 
 std::vector<SessionId> Leases::overdue(TimePoint now, Duration silence, Duration patience) const {

@@ -142,9 +142,9 @@ class Leases {
   static constexpr size_t kMaxLeasesPerSession = 500'000;
 
  private:
-  void wakeAll(InodeId ino);
-  void wakeAll(const std::vector<InodeId>& inodes) {
-    for (InodeId ino : inodes) wakeAll(ino);
+  void wake(InodeId ino);
+  void wake(const std::vector<InodeId>& inodes) {
+    for (InodeId ino : inodes) wake(ino);
   }
   [[nodiscard]] static Claim& claimOf(const Claims::Entry& entry) {
     return *static_cast<Claim*>(entry.owner);

@@ -220,7 +220,7 @@ Outcome play(uint64_t seed, bool breaks, bool restarts) {
 
 TEST_CASE("whoever holds a lease knows what is true, whatever others do and whatever breaks") {
   Outcome all;
-  for (uint64_t seed = 1; seed <= 18; ++seed) {
+  for (uint64_t seed = 1; seed <= 9; ++seed) {
     CAPTURE(seed);
     const Outcome one = play(seed, seed % 3 != 0, seed % 3 == 2);
     all.changes += one.changes;
@@ -229,9 +229,6 @@ TEST_CASE("whoever holds a lease knows what is true, whatever others do and what
     all.checked += one.checked;
     all.recalls += one.recalls;
   }
-  MESSAGE(all.changes << " changes, " << all.queries << " queries, " << all.granted
-                      << " write leases, " << all.recalls << " recalls, " << all.checked
-                      << " looks");
   CHECK(all.changes > 3000);
   CHECK(all.granted > 300);
   CHECK(all.recalls > 1000);
