@@ -24,9 +24,9 @@ Mutation writeOf(const WholeBlocks& b, uint32_t from, uint32_t length) {
               b.crcs.begin() + static_cast<ptrdiff_t>(firstCrc + length / kBlockSize))};
 }
 
-// Pieces that fit into a message: an unaligned 4 MiB becomes two. Cut also where data ends and a hole
-// begins: a piece that finds no room on some member is taken back only if it went into a hole, and
-// what was there before must not share its fate.
+// Pieces that fit into a message: an unaligned 4 MiB becomes two. Cut also where data ends and a
+// hole begins: a piece that finds no room on some member is taken back only if it went into a hole,
+// and what was there before must not share its fate.
 Result<std::vector<Mutation>> writesOf(Store& store, ChunkId chunk, const WholeBlocks& b) {
   std::vector<Mutation> pieces;
   const auto bytes = static_cast<uint32_t>(b.data.size());
