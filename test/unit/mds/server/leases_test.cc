@@ -648,6 +648,34 @@ TEST_CASE(
   CHECK(lease.code() == Errc::kInvalid);
 }
 
+TEST_CASE("a session is granted only so many leases by the way, and what it asks for beyond them") {
+  sim::SimWorld world(1);
+  Env env = world.addNode("h").env();
+  Sessions sessions(10s);
+  const SessionId session{1};
+  sessions.addNew(session, env.reactor.now(), true);
+  Leases leases(env, sessions, [](const Recall&) {});
+  Caller caller;
+  Inode inode;
+  inode.mode = 0100644;
+  auto ask = [&](uint64_t ino, const Leases::Claim* claim) {
+    OutMessage m;
+    auto attr = m.body<schema::MdsReply>().initAttr();
+    inode.ino = InodeId{ino};
+    Leases::Grants(leases, session).attr(inode, attr, kRead, claim);
+    return attr.getLease();
+  };
+  for (uint64_t i = 1; i <= Leases::kMaxLeasesPerSession; ++i)
+    if (ask(i, nullptr) != schema::Lease::READ) FAIL("not granted: ", i);
+  const uint64_t more = Leases::kMaxLeasesPerSession + 1;
+  CHECK(ask(more, nullptr) == schema::Lease::NONE);
+  CHECK(ask(7, nullptr) == schema::Lease::READ);  // it has that one
+  Leases::Claim claim(leases, caller, session, ClaimKind::kAcquireRead, {InodeId{more}});
+  REQUIRE(claim.ready());
+  CHECK(ask(more, &claim) == schema::Lease::READ);
+  CHECK(leases.table().heldBy(session) == more);
+}
+
 TEST_CASE("status and metrics say what is held") {
   World w;
   REQUIRE(w.a.lease(w.file, true).code() == Errc::kOk);
