@@ -54,7 +54,7 @@ Service::~Service() {
 
 std::vector<Service::Gauge> Service::gauges() {
   return {
-      {"osd_bytes_total", "Room for data in the store.",
+      {"osd_bytes_capacity", "Room for data in the store.",
        [this] { return static_cast<double>(store_.space().totalBytes); }},
       {"osd_bytes_used", "Data in the store.",
        [this] { return static_cast<double>(store_.space().usedBytes); }},

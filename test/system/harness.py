@@ -19,6 +19,10 @@ CAIRN = os.path.join(BUILD, "tools/cairn")
 CAIRN_OSD = os.path.join(BUILD, "osd/cairn-osd")
 CAIRN_MDS = os.path.join(BUILD, "mds/cairn-mds")
 
+# Built with -Db_sanitize: the programs are several times slower.
+with open(os.path.join(BUILD, "meson-info/intro-buildoptions.json"), encoding="utf-8") as _file:
+    SANITIZED = any(o["name"] == "b_sanitize" and o["value"] != "none" for o in json.load(_file))
+
 # Sanitized programs write what they find here, one file a process, wherever their output goes and
 # whoever looks at their exit code. One report fails the test.
 REPORTS = os.path.join(BUILD, "system", os.path.basename(sys.argv[0]).removesuffix(".py") + ".reports")

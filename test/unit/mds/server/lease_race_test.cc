@@ -220,7 +220,7 @@ Outcome play(uint64_t seed, bool breaks, bool restarts) {
 
 TEST_CASE("whoever holds a lease knows what is true, whatever others do and whatever breaks") {
   Outcome all;
-  for (uint64_t seed = 1; seed <= 9; ++seed) {
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
     CAPTURE(seed);
     const Outcome one = play(seed, seed % 3 != 0, seed % 3 == 2);
     all.changes += one.changes;
@@ -229,10 +229,10 @@ TEST_CASE("whoever holds a lease knows what is true, whatever others do and what
     all.checked += one.checked;
     all.recalls += one.recalls;
   }
-  CHECK(all.changes > 3000);
-  CHECK(all.granted > 300);
-  CHECK(all.recalls > 1000);
-  CHECK(all.checked > 10'000);
+  CHECK(all.changes > 1000);
+  CHECK(all.granted > 100);
+  CHECK(all.recalls > 300);
+  CHECK(all.checked > 3000);
 }
 
 }  // namespace cairn::mds::test::lease_race_test
