@@ -171,7 +171,13 @@ TEST_CASE("whoever changes something keeps its own lease, and waits for nobody")
   }
 }
 
-TEST_CASE("a rename waits for the holders of all it touches, the victim too") {
+TEST_CASE(
+    "a rename waits for the holders of all it touches: victim, or what it is exchanged with") {
+  uint32_t flags = 0;
+  SUBCASE("victim") {}
+  SUBCASE("exchange") {
+    flags = 2;
+  }
   World w;
   REQUIRE(w.a.mutate(changes::makeDirectory(w.other, "victim")).code() == Errc::kOk);
   const InodeId moved = inoOf(w.a.makeDirectory(w.dir, "moved"));
@@ -182,7 +188,7 @@ TEST_CASE("a rename waits for the holders of all it touches, the victim too") {
     REQUIRE(w.b.lease(ino, false).code() == Errc::kOk);
   }
   w.b.answers = false;
-  auto done = w.a.startMutate(changes::rename(w.dir, "moved", w.other, "victim"));
+  auto done = w.a.startMutate(changes::rename(w.dir, "moved", w.other, "victim", flags));
   for (InodeId ino : all) {
     CHECK_FALSE(w.answered(done, 50ms));
     CHECK(w.b.giveBack(ino).code() == Errc::kOk);
