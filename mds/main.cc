@@ -21,6 +21,7 @@ Result<MdsOptions> mdsOptions(Daemon& daemon) {
   o.server.replicas = static_cast<uint16_t>(config.integer("mds.replicas"));
   o.server.osdLease = config.duration("mds.osd_lease");
   o.server.sessionTimeout = config.duration("mds.session_timeout");
+  o.server.reserve = config.bytes("mds.reserve");
   o.server.gcInterval = config.duration("mds.gc_interval");
   o.server.host = Daemon::hostName();
   o.server.pid = Daemon::pid();

@@ -49,6 +49,10 @@ constexpr Setting kMds[] = {
      16 * kMi, 64 * kGi},
     {"mds.cache_bytes", "Memory for the blocks of the metadata store.", Unit::kBytes, "256MiB",
      8 * kMi, 1 * kTi},
+    {"mds.reserve",
+     "Free space on the file system of mds.data below which nothing new is made (removals go on), "
+     "so that the metadata store itself always finds room.",
+     Unit::kBytes, "128MiB", 16 * kMi, 1 * kTi},
     {"mds.gc_interval", "How often deleted chunks are handed to the OSDs to be freed.",
      Unit::kDuration, "1s", 10 * kMs, kHour},
 };

@@ -55,6 +55,8 @@ class Disk {
   virtual Task<Result<void>> remove(std::string path) {
     co_return fail(Errc::kNotSupported, "cannot remove " + path);
   }
+  // What files can still take on the file system of this path.
+  virtual Task<Result<uint64_t>> freeBytes(std::string path) = 0;
 };
 
 }  // namespace cairn

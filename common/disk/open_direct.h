@@ -22,6 +22,8 @@ Result<DirectFile> openDirect(const std::string& path, const OpenOptions& option
 // As Disk::makeDirectory and Disk::remove; durable when they return.
 Result<bool> makeDirectories(const std::string& path);
 Result<void> removePath(const std::string& path);
+// As Disk::freeBytes.
+Result<uint64_t> freeSpace(const std::string& path);
 
 // "ext4", "tmpfs", ...: the name of a statfs(2) f_type, or its number in hex.
 std::string fileSystemName(uint64_t type);

@@ -208,4 +208,10 @@ Task<Result<void>> UringDisk::remove(std::string path) {
   co_return removed;
 }
 
+Task<Result<uint64_t>> UringDisk::freeBytes(std::string path) {
+  Result<uint64_t> free = 0;
+  co_await offloaded(reactor_, [&] { free = freeSpace(path); });
+  co_return free;
+}
+
 }  // namespace cairn

@@ -17,6 +17,7 @@ class UringDisk final : public Disk {
   Task<Result<std::unique_ptr<File>>> open(std::string path, OpenOptions options) override;
   Task<Result<bool>> makeDirectory(std::string path) override;
   Task<Result<void>> remove(std::string path) override;
+  Task<Result<uint64_t>> freeBytes(std::string path) override;
 
  private:
   UringReactor& reactor_;

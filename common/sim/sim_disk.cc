@@ -178,4 +178,12 @@ Task<Result<void>> SimDisk::remove(std::string path) {
   co_return machine.disk.remove(path);
 }
 
+Task<Result<uint64_t>> SimDisk::freeBytes(std::string) {
+  SimMachine& machine = node_.machine();
+  CO_TRY(co_await node_.delay(machine.disk.transit(machine.disk.options.readLatency, 0)));
+  const auto& capacity = machine.kv.faults.capacityBytes;
+  if (!capacity) co_return UINT64_MAX;
+  co_return *capacity - std::min(*capacity, machine.kv.usedBytes());
+}
+
 }  // namespace cairn::sim

@@ -118,6 +118,8 @@ class SimDisk final : public Disk {
   Task<Result<std::unique_ptr<File>>> open(std::string path, OpenOptions options) override;
   Task<Result<bool>> makeDirectory(std::string path) override;
   Task<Result<void>> remove(std::string path) override;
+  // Of what databases may take: files have their space from the start.
+  Task<Result<uint64_t>> freeBytes(std::string path) override;
 
  private:
   SimNode& node_;

@@ -53,6 +53,8 @@ class SimVolume {
   // Null when there is no such file. Its bytes may be changed: that is damage.
   [[nodiscard]] std::shared_ptr<KvInode> find(const std::string& path) const;
   [[nodiscard]] bool anyBelow(const std::string& directory) const;
+  // Of all files that have a name.
+  [[nodiscard]] uint64_t usedBytes() const;
   void losePower();
 
  private:
@@ -70,7 +72,6 @@ class SimVolume {
                std::string renamedFrom = {});
   void commitNames(uint64_t upTo);
   void sync(KvInode& inode, bool wholeDirectory);
-  [[nodiscard]] uint64_t usedBytes() const;
 
   SimWorld& world_;
   Names names_;

@@ -29,9 +29,13 @@ Mds::~Mds() = default;
 ServerOptions Mds::serverOptions() {
   ServerOptions o = options_.server;
   o.cluster = options_.cluster;
+  o.directory = options_.directory;
   o.onFatal = [this](const Error& error) {
     if (failed_.isSet()) return;
     failure_ = error;
+    if (error.code == Errc::kNoSpace)
+      failure_.message += "; free space on the file system of " + options_.directory +
+                          " and start the daemon again";
     failed_.set();
   };
   return o;

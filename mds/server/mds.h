@@ -28,7 +28,7 @@ struct MdsOptions {
   uint64_t cacheBytes = 256 * kMiB;
   Endpoint listen;
   RpcLimits limits;
-  ServerOptions server;  // `cluster`, `advertise` and `onFatal` are set here
+  ServerOptions server;  // `cluster`, `directory`, `advertise` and `onFatal` are set here
   // Where others reach us, given the port; empty: at the host of `listen`.
   std::function<Result<Endpoint>(uint16_t port)> addr;
   // When a new database and log are whole, before anybody is answered. May be empty.

@@ -184,6 +184,7 @@ Result<void> Server::checkPlaced(Mutation::Reader m) {
 
 Task<Result<OutMessage>> Server::mutate(schema::MdsRequest::Reader request, RpcPeer& peer) {
   auto m = request.getMutate();
+  CO_TRY(space_.admits(m));
   CO_TRY(checkPlaced(m));
   CO_TRY(checkMapFits(state_.map(), m));
   if (m.isSessionOpen() && sessions_.size() >= Sessions::kMaxSessions)

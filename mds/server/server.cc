@@ -23,6 +23,7 @@ Server::Server(Env& env, StateMachine& state, ServerOptions options)
       osds_(env, state, proposer_, options_.osdLease),
       garbage_(env, state, proposer_, options_.gcInterval),
       orphans_(env, state, proposer_, sessions_),
+      space_(env, options_.directory, options_.reserve),
       stopped_(env.reactor),
       scope_(env.reactor) {
   proposer_.onFatal = [this](const Error& error) {
@@ -62,6 +63,7 @@ Task<Result<void>> Server::start(CommandLog& log) {
   orphans_.kick();
   addGauges();
   scope_.spawn(tick());
+  if (!options_.directory.empty()) scope_.spawn(watchSpace());
   scope_.spawn(garbage_.run());
   scope_.spawn(orphans_.run());
   scope_.spawn(checkpoints());
@@ -244,6 +246,12 @@ std::vector<SessionId> Server::toExpire() const {
   for (SessionId id : leases_.overdue(now, silence, options_.recallTimeout))
     if (std::find(out.begin(), out.end(), id) == out.end()) out.push_back(id);
   return out;
+}
+
+Task<void> Server::watchSpace() {
+  constexpr Duration kInterval = 1s;
+  do co_await space_.look();
+  while (!co_await stopped_.waitFor(kInterval));
 }
 
 Task<void> Server::checkpoints() {

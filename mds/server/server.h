@@ -26,6 +26,7 @@
 #include "mds/server/proposer.h"
 #include "mds/server/queries.h"
 #include "mds/server/sessions.h"
+#include "mds/server/space_watch.h"
 #include "mds/server/victims.h"
 
 namespace cairn::mds {
@@ -37,9 +38,11 @@ struct ServerOptions {
   Duration sessionTimeout = 60s;
   Duration recallTimeout = 60s;  // a session that is heard, but gives back nothing, is expired
   Duration gcInterval = 1s;
-  uint32_t id = 1;        // of this member
-  std::string advertise;  // HOST:PORT, for status
-  std::string host;       // this machine's name
+  std::string directory;          // of the metadata; empty: its space is not watched
+  uint64_t reserve = 128 * kMiB;  // with less free there, nothing new is made
+  uint32_t id = 1;                // of this member
+  std::string advertise;          // HOST:PORT, for status
+  std::string host;               // this machine's name
   uint32_t pid = 0;
   // Told once when nothing can be changed any more (log or database failed): the daemon must end.
   std::function<void(const Error&)> onFatal;
@@ -109,6 +112,7 @@ class Server final : public RpcHandler {
   void applied(schema::Command::Reader command, const Applied& result);
   void afterGroup();
   Task<void> tick();
+  Task<void> watchSpace();
   Task<void> checkpoints();
   OpMetrics& metricsOf(schema::MdsRequest::Reader request);
   void addGauges();
@@ -125,6 +129,7 @@ class Server final : public RpcHandler {
   OsdMonitor osds_;
   GarbageCollector garbage_;
   OrphanKeeper orphans_;
+  SpaceWatch space_;
   CommandLog* log_ = nullptr;
   std::unique_ptr<Checkpointer> checkpointer_;
   struct Connection {
