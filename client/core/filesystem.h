@@ -68,6 +68,11 @@ struct AttrChange {
   bool clearSuid = false;
 };
 
+// Who makes something new. The umask counts unless the directory has a default ACL.
+struct Maker {
+  uint32_t uid = 0, gid = 0, umask = 0;
+};
+
 struct Capacity {
   uint64_t bytesTotal = 0, bytesFree = 0, inodes = 0, inodesFree = 0;
 };
@@ -109,11 +114,11 @@ class Filesystem {
   virtual Task<Result<Attr>> setattr(InodeId ino, AttrChange change) = 0;
   virtual Task<Result<std::string>> readlink(InodeId ino) = 0;
   virtual Task<Result<Attr>> mknod(InodeId parent, std::string name, uint32_t mode, uint64_t rdev,
-                                   uint32_t uid, uint32_t gid) = 0;
-  virtual Task<Result<Attr>> mkdir(InodeId parent, std::string name, uint32_t mode, uint32_t uid,
-                                   uint32_t gid) = 0;
+                                   Maker maker) = 0;
+  virtual Task<Result<Attr>> mkdir(InodeId parent, std::string name, uint32_t mode,
+                                   Maker maker) = 0;
   virtual Task<Result<Attr>> symlink(InodeId parent, std::string name, std::string target,
-                                     uint32_t uid, uint32_t gid) = 0;
+                                     Maker maker) = 0;
   virtual Task<Result<Attr>> link(InodeId ino, InodeId newParent, std::string newName) = 0;
   virtual Task<Result<void>> unlink(InodeId parent, std::string name) = 0;
   virtual Task<Result<void>> rmdir(InodeId parent, std::string name) = 0;
@@ -123,8 +128,9 @@ class Filesystem {
                                         bool plus) = 0;
   virtual Task<Result<std::string>> getxattr(InodeId ino, std::string name) = 0;
   virtual Task<Result<std::vector<std::string>>> listxattr(InodeId ino) = 0;
+  // `dropSgid`: it is an access ACL, and the caller is not in the file's group.
   virtual Task<Result<void>> setxattr(InodeId ino, std::string name, std::string value,
-                                      uint32_t flags) = 0;
+                                      uint32_t flags, bool dropSgid) = 0;
   virtual Task<Result<void>> removexattr(InodeId ino, std::string name) = 0;
   virtual Task<Result<Capacity>> statfs() = 0;
 
@@ -136,8 +142,8 @@ class Filesystem {
   };
   // `flags` as open(2): O_TRUNC, O_APPEND, O_DIRECT, O_SYNC, O_DSYNC count here.
   virtual Task<Result<Opened>> open(InodeId ino, int flags) = 0;
-  virtual Task<Result<Opened>> create(InodeId parent, std::string name, uint32_t mode, uint32_t uid,
-                                      uint32_t gid, int flags) = 0;
+  virtual Task<Result<Opened>> create(InodeId parent, std::string name, uint32_t mode, Maker maker,
+                                      int flags) = 0;
   // The bytes there are, at most `length`: fewer at the end of the file. Parts in order; holes come
   // as zeros.
   virtual Task<Result<std::vector<Buffer>>> read(std::shared_ptr<Handle> h, uint64_t offset,

@@ -37,6 +37,10 @@ void LeaseTable::granted(InodeId ino, LeaseMode mode, uint64_t serial, bool dire
   touch(e);
 }
 
+void LeaseTable::learnBare(InodeId ino, bool bare) {
+  if (auto it = entries_.find(ino); it != entries_.end()) it->second.bare = bare;
+}
+
 void LeaseTable::recalled(InodeId ino, uint64_t serial, bool toRead) {
   auto it = entries_.find(ino);
   if (it == entries_.end()) {
@@ -94,7 +98,15 @@ uint64_t LeaseTable::stamp(InodeId ino) const {
 }
 
 void LeaseTable::changed(InodeId ino) {
-  if (auto it = entries_.find(ino); it != entries_.end()) it->second.stamp = ++lastSince_;
+  auto it = entries_.find(ino);
+  if (it == entries_.end()) return;
+  it->second.stamp = ++lastSince_;
+  it->second.bare = false;
+}
+
+bool LeaseTable::bare(InodeId ino) const {
+  auto it = entries_.find(ino);
+  return it != entries_.end() && it->second.bare;
 }
 
 LeaseTable::Use LeaseTable::tryUse(InodeId ino, LeaseMode mode) {

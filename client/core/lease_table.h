@@ -72,6 +72,7 @@ class LeaseTable {
   // ---- What the MDS says ----
   // In the order of its messages: called by whoever reads a reply, before anything else runs.
   void granted(InodeId ino, LeaseMode mode, uint64_t serial, bool directory);
+  void learnBare(InodeId ino, bool bare);
   void recalled(InodeId ino, uint64_t serial, bool toRead);
   // A request that was sent at `sentAt` was answered; what we hold stands for `lease` from then.
   void renewed(TimePoint sentAt, Duration lease);
@@ -87,6 +88,9 @@ class LeaseTable {
   // Changes with since(), and when this client changes the inode (changed()). 0 without a lease.
   [[nodiscard]] uint64_t stamp(InodeId ino) const;
   void changed(InodeId ino);
+  // Whether it is known that the inode has no extended attributes, and no access control list.
+  // Inside a Use.
+  [[nodiscard]] bool bare(InodeId ino) const;
   // Grows when a session is lost with all its leases.
   [[nodiscard]] uint64_t session() const { return session_; }
   // Begins a Use if a lease of at least `mode` stands and is not being given up.
@@ -117,6 +121,7 @@ class LeaseTable {
     uint64_t serial = 0;              // the largest seen
     uint64_t since = 0;               // see since()
     uint64_t stamp = 0;               // see stamp()
+    bool bare = false;                // see bare()
     TimePoint lastUsed{};             // granted, used or handed out
     std::list<InodeId>::iterator at;  // in order_
   };

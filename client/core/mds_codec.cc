@@ -51,6 +51,7 @@ ServerAttr readAttr(schema::Attr::Reader a) {
   out.tailUnclean = a.getTailUnclean();
   out.changeVersion = a.getChangeVersion();
   out.lease = static_cast<LeaseMode>(std::min<uint16_t>(static_cast<uint16_t>(a.getLease()), 2));
+  out.bare = a.getBare();
   out.blocks512 = blocksOf(out);
   return out;
 }

@@ -5,16 +5,18 @@
 
 namespace cairn::client {
 
+void MdsOps::enter(const ServerAttr& attr) {
+  leases_.granted(attr.ino, attr.lease, attr.leaseSerial, S_ISDIR(attr.mode));
+  leases_.learnBare(attr.ino, attr.bare);
+}
+
 Result<ServerAttr> MdsOps::enter(Result<ServerAttr> attr) {
-  if (attr) leases_.granted(attr->ino, attr->lease, attr->leaseSerial, S_ISDIR(attr->mode));
+  if (attr) enter(*attr);
   return attr;
 }
 
 Result<ServerEntry> MdsOps::enter(Result<ServerEntry> entry) {
-  if (entry) {
-    const ServerAttr& a = entry->attr;
-    leases_.granted(a.ino, a.lease, a.leaseSerial, S_ISDIR(a.mode));
-  }
+  if (entry) enter(entry->attr);
   return entry;
 }
 
@@ -95,6 +97,7 @@ Task<Result<ServerEntry>> MdsOps::make(MakeRequest what) {
         m.setRdev(what.rdev);
         m.setTarget(bytes(what.target));
         m.setOpen(what.open);
+        m.setUmask(what.umask);
       },
       Repeat::kNever);
   CO_TRY(reply);
@@ -178,7 +181,7 @@ Task<Result<std::pair<DirPage, std::vector<ServerAttr>>>> MdsOps::readdir(InodeI
       if (plus) {
         ServerAttr attr = readAttr(e.getAttr());
         attr.leaseSerial = serial;
-        if (attr.ino) leases_.granted(attr.ino, attr.lease, serial, S_ISDIR(attr.mode));
+        if (attr.ino) enter(attr);
         out.second.push_back(std::move(attr));
       }
     }
@@ -213,7 +216,7 @@ Task<Result<std::vector<std::string>>> MdsOps::listxattr(InodeId ino) {
 }
 
 Task<Result<void>> MdsOps::setxattr(InodeId ino, std::string name, std::string value,
-                                    uint32_t flags) {
+                                    uint32_t flags, bool dropSgid) {
   CO_TRY(co_await session_.mutate(
       [&](Request r) {
         auto m = r.initMutate().initSetxattr();
@@ -221,6 +224,7 @@ Task<Result<void>> MdsOps::setxattr(InodeId ino, std::string name, std::string v
         m.setName(bytes(name));
         m.setValue(bytes(value));
         m.setFlags(flags);
+        m.setDropSgid(dropSgid);
       },
       Repeat::kNever));
   co_return Result<void>{};

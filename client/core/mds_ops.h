@@ -21,6 +21,7 @@ struct ServerAttr : Attr {
   uint64_t changeVersion = 0;          // grows with every change of the inode
   LeaseMode lease = LeaseMode::kNone;  // what the session holds from this answer on
   uint64_t leaseSerial = 0;
+  bool bare = false;  // no extended attributes, no access control list
 };
 
 // Chunks that exist in [first, first + count) of a file.
@@ -38,7 +39,7 @@ inline constexpr uint32_t kMaxChunksPerCall = 1024;
 struct MakeRequest {
   InodeId parent;
   std::string name;
-  uint32_t mode = 0, uid = 0, gid = 0;
+  uint32_t mode = 0, uid = 0, gid = 0, umask = 0;
   uint64_t rdev = 0;
   std::string target;  // symlinks
   bool open = false;   // regular files: and the session has it open afterwards
@@ -69,7 +70,8 @@ class MdsOps {
                                                                     uint32_t limit, bool plus);
   Task<Result<std::string>> getxattr(InodeId ino, std::string name);
   Task<Result<std::vector<std::string>>> listxattr(InodeId ino);
-  Task<Result<void>> setxattr(InodeId ino, std::string name, std::string value, uint32_t flags);
+  Task<Result<void>> setxattr(InodeId ino, std::string name, std::string value, uint32_t flags,
+                              bool dropSgid);
   Task<Result<void>> removexattr(InodeId ino, std::string name);
   Task<Result<Capacity>> statfs();
 
@@ -88,6 +90,7 @@ class MdsOps {
 
  private:
   // Runs right after the reply was read, see LeaseTable.
+  void enter(const ServerAttr& attr);
   Result<ServerAttr> enter(Result<ServerAttr> attr);
   Result<ServerEntry> enter(Result<ServerEntry> entry);
   Session& session_;

@@ -24,11 +24,10 @@ class Mount final : public Filesystem {
   Task<Result<Attr>> setattr(InodeId ino, AttrChange change) override;
   Task<Result<std::string>> readlink(InodeId ino) override;
   Task<Result<Attr>> mknod(InodeId parent, std::string name, uint32_t mode, uint64_t rdev,
-                           uint32_t uid, uint32_t gid) override;
-  Task<Result<Attr>> mkdir(InodeId parent, std::string name, uint32_t mode, uint32_t uid,
-                           uint32_t gid) override;
-  Task<Result<Attr>> symlink(InodeId parent, std::string name, std::string target, uint32_t uid,
-                             uint32_t gid) override;
+                           Maker maker) override;
+  Task<Result<Attr>> mkdir(InodeId parent, std::string name, uint32_t mode, Maker maker) override;
+  Task<Result<Attr>> symlink(InodeId parent, std::string name, std::string target,
+                             Maker maker) override;
   Task<Result<Attr>> link(InodeId ino, InodeId newParent, std::string newName) override;
   Task<Result<void>> unlink(InodeId parent, std::string name) override;
   Task<Result<void>> rmdir(InodeId parent, std::string name) override;
@@ -37,14 +36,14 @@ class Mount final : public Filesystem {
   Task<Result<DirPage>> readdir(InodeId dir, uint64_t cookie, uint32_t limit, bool plus) override;
   Task<Result<std::string>> getxattr(InodeId ino, std::string name) override;
   Task<Result<std::vector<std::string>>> listxattr(InodeId ino) override;
-  Task<Result<void>> setxattr(InodeId ino, std::string name, std::string value,
-                              uint32_t flags) override;
+  Task<Result<void>> setxattr(InodeId ino, std::string name, std::string value, uint32_t flags,
+                              bool dropSgid) override;
   Task<Result<void>> removexattr(InodeId ino, std::string name) override;
   Task<Result<Capacity>> statfs() override;
 
   Task<Result<Opened>> open(InodeId ino, int flags) override;
-  Task<Result<Opened>> create(InodeId parent, std::string name, uint32_t mode, uint32_t uid,
-                              uint32_t gid, int flags) override;
+  Task<Result<Opened>> create(InodeId parent, std::string name, uint32_t mode, Maker maker,
+                              int flags) override;
   Task<Result<std::vector<Buffer>>> read(std::shared_ptr<Handle> h, uint64_t offset,
                                          uint32_t length) override;
   Task<Result<void>> write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data) override;
@@ -64,6 +63,7 @@ class Mount final : public Filesystem {
   Task<void> shutDown();
   [[nodiscard]] Result<void> unflushed() const;
   Task<Result<Attr>> make(MakeRequest what);
+  bool hasNoXattrs(InodeId ino);
   // A change that touches inodes which its answer does not tell of.
   Task<Result<void>> changeNames(Task<Result<void>> change);
   Task<void> answerRecall(InodeId ino, uint64_t serial, bool toRead);

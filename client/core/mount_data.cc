@@ -25,14 +25,15 @@ Task<Result<Filesystem::Opened>> Mount::open(InodeId ino, int flags) {
 }
 
 Task<Result<Filesystem::Opened>> Mount::create(InodeId parent, std::string name, uint32_t mode,
-                                               uint32_t uid, uint32_t gid, int flags) {
+                                               Maker maker, int flags) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
   MakeRequest what{.parent = parent,
                    .name = std::move(name),
                    .mode = S_IFREG | (mode & 07777),
-                   .uid = uid,
-                   .gid = gid,
+                   .uid = maker.uid,
+                   .gid = maker.gid,
+                   .umask = maker.umask,
                    .rdev = 0,
                    .target = {},
                    .open = true};

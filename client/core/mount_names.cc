@@ -82,29 +82,30 @@ Task<Result<Attr>> Mount::make(MakeRequest what) {
 }
 
 Task<Result<Attr>> Mount::mknod(InodeId parent, std::string name, uint32_t mode, uint64_t rdev,
-                                uint32_t uid, uint32_t gid) {
+                                Maker maker) {
   return make({.parent = parent,
                .name = std::move(name),
                .mode = mode,
-               .uid = uid,
-               .gid = gid,
+               .uid = maker.uid,
+               .gid = maker.gid,
+               .umask = maker.umask,
                .rdev = rdev,
                .target = {},
                .open = false});
 }
 
-Task<Result<Attr>> Mount::mkdir(InodeId parent, std::string name, uint32_t mode, uint32_t uid,
-                                uint32_t gid) {
-  return mknod(parent, std::move(name), S_IFDIR | (mode & 07777), 0, uid, gid);
+Task<Result<Attr>> Mount::mkdir(InodeId parent, std::string name, uint32_t mode, Maker maker) {
+  return mknod(parent, std::move(name), S_IFDIR | (mode & 07777), 0, maker);
 }
 
 Task<Result<Attr>> Mount::symlink(InodeId parent, std::string name, std::string target,
-                                  uint32_t uid, uint32_t gid) {
+                                  Maker maker) {
   return make({.parent = parent,
                .name = std::move(name),
                .mode = S_IFLNK | 0777,
-               .uid = uid,
-               .gid = gid,
+               .uid = maker.uid,
+               .gid = maker.gid,
+               .umask = 0,
                .rdev = 0,
                .target = std::move(target),
                .open = false});
@@ -151,28 +152,40 @@ Task<Result<DirPage>> Mount::readdir(InodeId dir, uint64_t cookie, uint32_t limi
   co_return std::move(out);
 }
 
+// Asked of nearly every inode that is used (access control lists, security.capability), and nearly
+// none has any.
+bool Mount::hasNoXattrs(InodeId ino) {
+  const auto use = leases_.tryUse(ino, LeaseMode::kRead);
+  return use && leases_.bare(ino);
+}
+
 Task<Result<std::string>> Mount::getxattr(InodeId ino, std::string name) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
+  if (hasNoXattrs(ino)) co_return fail(Errc::kNoAttribute);
   co_return co_await mds_.getxattr(ino, std::move(name));
 }
 
 Task<Result<std::vector<std::string>>> Mount::listxattr(InodeId ino) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
+  if (hasNoXattrs(ino)) co_return std::vector<std::string>{};
   co_return co_await mds_.listxattr(ino);
 }
 
-Task<Result<void>> Mount::setxattr(InodeId ino, std::string name, std::string value,
-                                   uint32_t flags) {
+Task<Result<void>> Mount::setxattr(InodeId ino, std::string name, std::string value, uint32_t flags,
+                                   bool dropSgid) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await changeNames(mds_.setxattr(ino, std::move(name), std::move(value), flags));
+  Changing changing(leases_, ino);
+  co_return co_await changeNames(
+      mds_.setxattr(ino, std::move(name), std::move(value), flags, dropSgid));
 }
 
 Task<Result<void>> Mount::removexattr(InodeId ino, std::string name) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
+  Changing changing(leases_, ino);
   co_return co_await changeNames(mds_.removexattr(ino, std::move(name)));
 }
 

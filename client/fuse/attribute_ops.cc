@@ -1,5 +1,7 @@
 // getattr, setattr, xattrs, statfs.
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "client/fuse/edge.h"
 
@@ -45,7 +47,7 @@ Task<Result<void>> replyXattrNames(fuse_req_t request, size_t size,
 Task<Result<void>> replyStatfs(fuse_req_t request, Task<Result<Capacity>> task) {
   auto c = co_await std::move(task);
   CO_TRY(c);
-  struct statvfs v{};
+  struct statvfs v {};
   v.f_bsize = kMiB;
   v.f_frsize = kBlockSize;
   v.f_blocks = c->bytesTotal / kBlockSize;
@@ -81,22 +83,8 @@ void setattr(fuse_req_t r, fuse_ino_t ino, struct stat* st, int valid, fuse_file
   e.run(r, "setattr", replyAttr(e, r, e.fs.setattr(InodeId(ino), c)));
 }
 
-// system.* holds ACLs, which this release does not keep: cp and tar then fall back to the mode.
-bool isSystemName(const char* name) {
-  return std::strncmp(name, "system.", 7) == 0;
-}
-
 void getxattr(fuse_req_t r, fuse_ino_t ino, const char* name, size_t size) {
   auto& e = FuseEdge::of(r);
-  // Asked before every write, for nothing that is ever set through FUSE: spare the round trip.
-  if (std::strcmp(name, "security.capability") == 0 && size == 0) {
-    fuse_reply_err(r, ENODATA);
-    return;
-  }
-  if (isSystemName(name)) {
-    fuse_reply_err(r, EOPNOTSUPP);
-    return;
-  }
   e.run(r, "getxattr", replyXattr(r, size, e.fs.getxattr(InodeId(ino), name)));
 }
 
@@ -105,16 +93,41 @@ void listxattr(fuse_req_t r, fuse_ino_t ino, size_t size) {
   e.run(r, "listxattr", replyXattrNames(r, size, e.fs.listxattr(InodeId(ino))));
 }
 
+// Of whoever waits for the answer.
+bool inGroup(fuse_req_t request, uint32_t gid) {
+  const fuse_ctx* c = fuse_req_ctx(request);
+  if (c->uid == 0 || c->gid == gid) return true;
+  std::vector<gid_t> groups(64);
+  while (true) {
+    const int n = fuse_req_getgroups(request, static_cast<int>(groups.size()), groups.data());
+    if (n < 0) return false;
+    const auto count = static_cast<size_t>(n);
+    if (count <= groups.size()) {
+      groups.resize(count);
+      return std::ranges::find(groups, gid) != groups.end();
+    }
+    groups.resize(count);
+  }
+}
+
+// Setting an access ACL is a chmod(2): setgid goes if its group is not the caller's.
+Task<Result<void>> setAccessAcl(FuseEdge& edge, fuse_req_t request, InodeId ino, std::string name,
+                                std::string value, uint32_t flags) {
+  auto attr = co_await edge.fs.getattr(ino);
+  CO_TRY(attr);
+  const bool dropSgid = (attr->mode & S_ISGID) != 0 && !inGroup(request, attr->gid);
+  co_return co_await edge.fs.setxattr(ino, std::move(name), std::move(value), flags, dropSgid);
+}
+
 void setxattr(fuse_req_t r, fuse_ino_t ino, const char* name, const char* value, size_t size,
               int flags) {
-  if (isSystemName(name)) {
-    fuse_reply_err(r, EOPNOTSUPP);
-    return;
-  }
   auto& e = FuseEdge::of(r);
+  std::string bytes(value, size);
+  auto how = static_cast<uint32_t>(flags);
   e.run(r, "setxattr",
-        replyDone(r, e.fs.setxattr(InodeId(ino), name, std::string(value, size),
-                                   static_cast<uint32_t>(flags))));
+        replyDone(r, std::strcmp(name, "system.posix_acl_access") == 0
+                         ? setAccessAcl(e, r, InodeId(ino), name, std::move(bytes), how)
+                         : e.fs.setxattr(InodeId(ino), name, std::move(bytes), how, false)));
 }
 
 void removexattr(fuse_req_t r, fuse_ino_t ino, const char* name) {

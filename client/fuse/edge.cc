@@ -71,9 +71,10 @@ void initCallback(void* userdata, fuse_conn_info* conn) {
   // size and mtime, which the MDS must.
   conn->want &= ~static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
                                        FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
-  for (unsigned cap : {FUSE_CAP_ASYNC_READ, FUSE_CAP_ASYNC_DIO, FUSE_CAP_ATOMIC_O_TRUNC,
-                       FUSE_CAP_PARALLEL_DIROPS, FUSE_CAP_READDIRPLUS, FUSE_CAP_READDIRPLUS_AUTO,
-                       FUSE_CAP_EXPORT_SUPPORT, FUSE_CAP_AUTO_INVAL_DATA, FUSE_CAP_CACHE_SYMLINKS})
+  for (unsigned cap :
+       {FUSE_CAP_ASYNC_READ, FUSE_CAP_ASYNC_DIO, FUSE_CAP_ATOMIC_O_TRUNC, FUSE_CAP_PARALLEL_DIROPS,
+        FUSE_CAP_READDIRPLUS, FUSE_CAP_READDIRPLUS_AUTO, FUSE_CAP_EXPORT_SUPPORT,
+        FUSE_CAP_AUTO_INVAL_DATA, FUSE_CAP_CACHE_SYMLINKS, FUSE_CAP_POSIX_ACL, FUSE_CAP_DONT_MASK})
     conn->want |= conn->capable & cap;
   conn->max_write = kMaxWrite;
   conn->max_read = kMaxWrite;  // as in the mount options, or libfuse refuses
@@ -263,7 +264,7 @@ Task<Result<void>> replyDone(fuse_req_t request, Task<Result<void>> task) {
 }
 
 struct stat FuseEdge::statOf(const Attr& a) {
-  struct stat st{};
+  struct stat st {};
   auto time = [](int64_t ns) {
     timespec t;
     t.tv_sec = ns / 1'000'000'000;

@@ -48,6 +48,11 @@ Task<Result<void>> replyCreate(FuseEdge& edge, fuse_req_t request, fuse_file_inf
   co_return Result<void>{};
 }
 
+Maker makerOf(fuse_req_t request) {
+  const fuse_ctx* c = fuse_req_ctx(request);
+  return {.uid = c->uid, .gid = c->gid, .umask = c->umask};
+}
+
 void lookup(fuse_req_t r, fuse_ino_t parent, const char* name) {
   auto& e = FuseEdge::of(r);
   e.run(r, "lookup", replyLookup(e, r, InodeId(parent), e.fs.lookup(InodeId(parent), name)));
@@ -55,25 +60,21 @@ void lookup(fuse_req_t r, fuse_ino_t parent, const char* name) {
 
 void mknod(fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode, dev_t rdev) {
   auto& e = FuseEdge::of(r);
-  const fuse_ctx* c = fuse_req_ctx(r);
-  e.run(r, "mknod",
-        replyEntry(e, r, InodeId(parent),
-                   e.fs.mknod(InodeId(parent), name, mode, rdev, c->uid, c->gid)));
+  e.run(
+      r, "mknod",
+      replyEntry(e, r, InodeId(parent), e.fs.mknod(InodeId(parent), name, mode, rdev, makerOf(r))));
 }
 
 void mkdir(fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode) {
   auto& e = FuseEdge::of(r);
-  const fuse_ctx* c = fuse_req_ctx(r);
   e.run(r, "mkdir",
-        replyEntry(e, r, InodeId(parent), e.fs.mkdir(InodeId(parent), name, mode, c->uid, c->gid)));
+        replyEntry(e, r, InodeId(parent), e.fs.mkdir(InodeId(parent), name, mode, makerOf(r))));
 }
 
 void symlink(fuse_req_t r, const char* target, fuse_ino_t parent, const char* name) {
   auto& e = FuseEdge::of(r);
-  const fuse_ctx* c = fuse_req_ctx(r);
   e.run(r, "symlink",
-        replyEntry(e, r, InodeId(parent),
-                   e.fs.symlink(InodeId(parent), name, target, c->uid, c->gid)));
+        replyEntry(e, r, InodeId(parent), e.fs.symlink(InodeId(parent), name, target, makerOf(r))));
 }
 
 void readlink(fuse_req_t r, fuse_ino_t ino) {
@@ -106,10 +107,9 @@ void rename(fuse_req_t r, fuse_ino_t parent, const char* name, fuse_ino_t newPar
 
 void create(fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
-  const fuse_ctx* c = fuse_req_ctx(r);
   e.run(r, "create",
         replyCreate(e, r, *info, InodeId(parent),
-                    e.fs.create(InodeId(parent), name, mode, c->uid, c->gid, info->flags)));
+                    e.fs.create(InodeId(parent), name, mode, makerOf(r), info->flags)));
 }
 
 }  // namespace

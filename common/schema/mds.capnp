@@ -129,12 +129,13 @@ struct Make {
   # mknod, mkdir, symlink and create in one.
   parent @0 :UInt64;
   name @1 :Data;
-  mode @2 :UInt32;          # with the type; the umask is already applied
+  mode @2 :UInt32;          # with the type
   uid @3 :UInt32;
   gid @4 :UInt32;
   rdev @5 :UInt64;
   target @6 :Data;          # symlinks
   open @7 :Bool;            # regular files: the session has it open afterwards, and chunk 0 exists
+  umask @8 :UInt32;         # taken from the mode, unless the directory has a default access control list
 }
 
 struct Link {
@@ -182,6 +183,7 @@ struct Setxattr {
   name @1 :Data;
   value @2 :Data;
   flags @3 :UInt32;         # XATTR_CREATE 1, XATTR_REPLACE 2
+  dropSgid @4 :Bool;        # an access control list, by somebody outside the file's group: setgid goes
 }
 
 struct CommitWrite {

@@ -31,6 +31,7 @@ struct Attr {
   changeVersion @16 :UInt64;  # grows with every change of the inode (i_version)
   dataVersion @17 :UInt64;    # grows with every change of its data that the MDS was told of
   lease @18 :Lease;           # what the receiver holds on this inode from now on
+  bare @19 :Bool;             # it has no extended attributes, and no access control list
 }
 
 enum Lease {

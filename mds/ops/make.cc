@@ -7,6 +7,7 @@
 #include "mds/ops/chunk_map.h"
 #include "mds/ops/limits.h"
 #include "mds/ops/ops.h"
+#include "mds/ops/xattrs.h"
 
 namespace cairn::mds::ops {
 namespace {
@@ -66,6 +67,7 @@ Result<void> make(OpContext& ctx, schema::Make::Reader args) {
     made.target = nameOf(args.getTarget());
     made.size = made.target.size();
   }
+  TRY(inheritAcl(ctx, dir, made, args.getUmask()));
   ctx.attach(dir, name, made);
   ctx.modified(dir);
 

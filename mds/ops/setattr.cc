@@ -7,6 +7,7 @@
 #include "mds/ops/attributes.h"
 #include "mds/ops/chunk_map.h"
 #include "mds/ops/ops.h"
+#include "mds/ops/xattrs.h"
 
 namespace cairn::mds::ops {
 namespace {
@@ -42,7 +43,7 @@ Result<void> setattr(OpContext& ctx, schema::Setattr::Reader args) {
   Inode& inode = **found;
   if (args.getSetSize()) TRY(resize(ctx, inode, args.getSize()));
   if (args.getClearSuid()) clearSuid(inode);
-  if (args.getSetMode()) inode.mode = (inode.mode & S_IFMT) | (args.getMode() & 07777);
+  if (args.getSetMode()) TRY(setMode(ctx, inode, args.getMode()));
   if (args.getSetUid()) inode.uid = args.getUid();
   if (args.getSetGid()) inode.gid = args.getGid();
   const bool any = args.getSetSize() || args.getClearSuid() || args.getSetMode() ||

@@ -1,13 +1,35 @@
 // setxattr(2) with XATTR_CREATE and XATTR_REPLACE.
 //
-// Errors: kStale, kNoBuffer (name empty or above 255 bytes), kInvalid (NUL in the name, flags),
-// kTooBig (value above 64 KiB), kExists (CREATE), kNoAttribute (REPLACE), kNoSpace (all names
-// together above what listxattr(2) can show).
+// Errors: kStale, kNoBuffer (name empty or above 255 bytes), kInvalid (NUL in the name, flags, a
+// damaged access control list), kTooBig (value above 64 KiB), kExists (CREATE), kNoAttribute
+// (REPLACE), kNoSpace (all names together above what listxattr(2) can show), kNotSupported (what
+// the system keeps in "system." and we do not, access control lists of symlinks), kAccess (a
+// default access control list of what is no directory).
+#include <sys/stat.h>
+
 #include "mds/ops/limits.h"
 #include "mds/ops/ops.h"
-#include "mds/state/keys.h"
+#include "mds/ops/xattrs.h"
 
 namespace cairn::mds::ops {
+namespace {
+
+constexpr std::string_view kSystemPrefix = "system.";
+
+Result<void> setAcl(OpContext& ctx, Inode& inode, std::string_view name, std::string_view value) {
+  auto acl = Acl::parse(value);
+  TRY(acl);
+  if (inode.isSymlink()) return fail(Errc::kNotSupported);
+  if (name == kAccessAcl && !acl->empty()) return setAccessAcl(ctx, inode, *acl);
+  if (!acl->empty()) {
+    if (!inode.isDirectory()) return fail(Errc::kAccess);
+    return putXattr(ctx, inode, name, acl->encode());
+  }
+  TRY(dropXattr(ctx, inode, name));
+  return {};
+}
+
+}  // namespace
 
 Result<void> setxattr(OpContext& ctx, schema::Setxattr::Reader args) {
   enum : uint32_t { kCreate = 1, kReplace = 2 };
@@ -22,22 +44,19 @@ Result<void> setxattr(OpContext& ctx, schema::Setxattr::Reader args) {
   auto found = ctx.inode(InodeId(args.getIno()));
   TRY(found);
   Inode& inode = **found;
-  const auto key = keys::xattr(inode.ino, name);
-  bool exists = false;
-  if (inode.xattrCount != 0) {
-    auto old = ctx.state().txn.get(key);
-    TRY(old);
-    exists = old->has_value();
+  if (flags != 0) {
+    auto exists = hasXattr(ctx, inode, name);
+    TRY(exists);
+    if (*exists && (flags & kCreate) != 0) return fail(Errc::kExists);
+    if (!*exists && (flags & kReplace) != 0) return fail(Errc::kNoAttribute);
   }
-  if (exists && (flags & kCreate) != 0) return fail(Errc::kExists);
-  if (!exists && (flags & kReplace) != 0) return fail(Errc::kNoAttribute);
-  if (!exists) {
-    const auto bytes = static_cast<uint32_t>(name.size() + 1);
-    if (inode.xattrListBytes + bytes > kMaxXattrListBytes) return fail(Errc::kNoSpace);
-    inode.xattrListBytes += bytes;
-    ++inode.xattrCount;
-  }
-  ctx.state().txn.put(key, encodeXattr(value));
+  if (name == kAccessAcl || name == kDefaultAcl)
+    TRY(setAcl(ctx, inode, name, value));
+  else if (name.starts_with(kSystemPrefix))
+    return fail(Errc::kNotSupported);
+  else
+    TRY(putXattr(ctx, inode, name, value));
+  if (args.getDropSgid()) inode.mode &= ~static_cast<uint32_t>(S_ISGID);
   ctx.changed(inode);
   ctx.replyAttr(inode);
   return {};

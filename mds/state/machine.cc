@@ -68,6 +68,7 @@ void Inode::write(schema::Attr::Builder attr) const {
   attr.setParent(parent.value);
   attr.setChangeVersion(changeVersion);
   attr.setDataVersion(dataVersion);
+  attr.setBare(xattrCount == 0);
 }
 
 Result<std::unique_ptr<StateMachine>> StateMachine::open(Env& env, const std::string& path,

@@ -222,7 +222,7 @@ struct TailFile {
 
 // A file of one synced block, with more written behind it, also into the next chunk.
 Task<void> writeBehindEnd(Env& env, client::Filesystem& fs, TailFile& out) {
-  auto made = co_await fs.create(kRootInode, "f", 0644, 0, 0, O_RDWR | O_CREAT);
+  auto made = co_await fs.create(kRootInode, "f", 0644, {}, O_RDWR | O_CREAT);
   if (!made) co_return;
   out = {made->attr.ino, made->handle};
   Buffer data = env.buffers.get(kBlockSize);

@@ -50,7 +50,7 @@ Task<void> SharedFiles::prepare(Env& env, client::Filesystem& fs) {
   }
   slots_.back().length = 8000;
   for (auto [name, ino] : {std::pair("slots", &slotsFile_), std::pair("log", &logFile_)}) {
-    auto made = co_await fs.create(kRootInode, name, 0644, 0, 0, O_RDWR | O_CREAT | O_EXCL);
+    auto made = co_await fs.create(kRootInode, name, 0644, {}, O_RDWR | O_CREAT | O_EXCL);
     if (!made) {
       failed(a, "create", made.error());
       co_return;

@@ -94,7 +94,7 @@ Task<void> Worker::pauseFor(Duration d) {
 
 Task<void> Worker::prepare(Env& env, client::Filesystem& fs) {
   env_ = &env;
-  auto made = co_await fs.mkdir(kRootInode, "w" + std::to_string(number_), 0755, 0, 0);
+  auto made = co_await fs.mkdir(kRootInode, "w" + std::to_string(number_), 0755, {});
   if (expect("mkdir of the worker's directory", made)) directory_ = made->ino;
   done_ = true;
 }
@@ -219,7 +219,7 @@ Task<bool> Worker::makeFile() {
     after[name] = o;
     intend(std::move(after));
   }
-  auto made = co_await fs_->create(directory_, name, 0644, 0, 0, O_RDWR | O_CREAT | O_EXCL);
+  auto made = co_await fs_->create(directory_, name, 0644, {}, O_RDWR | O_CREAT | O_EXCL);
   if (!expect("create", made, wanted)) co_return false;
   if (wanted != Errc::kOk) co_return true;
   o->ino = made->attr.ino;
@@ -241,9 +241,9 @@ Task<bool> Worker::makeOther() {
   }
   Result<client::Attr> made = fail(Errc::kInvalid);
   if (symlink)
-    made = co_await fs_->symlink(directory_, name, o->target, 0, 0);
+    made = co_await fs_->symlink(directory_, name, o->target, {});
   else
-    made = co_await fs_->mkdir(directory_, name, 0755, 0, 0);
+    made = co_await fs_->mkdir(directory_, name, 0755, {});
   if (!expect(symlink ? "symlink" : "mkdir", made, wanted)) co_return false;
   if (wanted != Errc::kOk) co_return true;
   o->ino = made->ino;
@@ -341,7 +341,7 @@ Task<bool> Worker::changeXattr() {
     const std::string value = bytes(random_.below(300));
     after[name] = value;
     o->xattrsOr = after;
-    if (!expect("setxattr", co_await fs_->setxattr(o->ino, name, value, 0))) co_return false;
+    if (!expect("setxattr", co_await fs_->setxattr(o->ino, name, value, 0, false))) co_return false;
   } else {
     const Errc wanted = after.erase(name) == 0 ? Errc::kNoAttribute : Errc::kOk;
     o->xattrsOr = after;
@@ -529,7 +529,7 @@ Task<bool> Worker::lookAsOther() {
 
 // mkdir(2) as a lock: exactly one of all workers has it.
 Task<bool> Worker::lockStep() {
-  auto made = co_await fs_->mkdir(kRootInode, kLock, 0755, 0, 0);
+  auto made = co_await fs_->mkdir(kRootInode, kLock, 0755, {});
   if (!made && made.error().code == Errc::kExists) co_return true;
   if (!expect("mkdir of the lock", made)) co_return false;
   if (++shared_.lockHolders != 1) co_return wrong("two hold the lock");

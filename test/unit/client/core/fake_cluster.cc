@@ -103,7 +103,7 @@ void FakeCluster::eachOsd(const std::function<void(FakeOsd&)>& f) {
 }
 
 std::shared_ptr<Handle> FakeCluster::create(const std::string& name, int flags) {
-  auto opened = run(fs->create(kRootInode, name, 0644, 1, 1, flags));
+  auto opened = run(fs->create(kRootInode, name, 0644, {}, flags));
   REQUIRE(opened);
   return opened->handle;
 }

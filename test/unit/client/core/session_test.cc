@@ -16,7 +16,7 @@ TEST_CASE("session: a mutation whose answer was lost is not done twice") {
   c.mds.fault = [&](schema::MdsRequest::Reader r) {
     return r.isMutate() && drops-- > 0 ? Fault::kDropAfter : Fault::kNone;
   };
-  auto made = c.run(c.fs->mkdir(kRootInode, "a", 0755, 1, 1));
+  auto made = c.run(c.fs->mkdir(kRootInode, "a", 0755, {}));
   REQUIRE(made);  // and not kExists
   CHECK(c.mds.executed["make"] == 1);
   CHECK(c.mds.received["repeated"] == 3);
@@ -28,7 +28,7 @@ TEST_CASE("session: a request that never arrived is sent again") {
   c.mds.fault = [&](schema::MdsRequest::Reader r) {
     return r.isMutate() && drops-- > 0 ? Fault::kDropBefore : Fault::kNone;
   };
-  CHECK(c.run(c.fs->mkdir(kRootInode, "a", 0755, 1, 1)));
+  CHECK(c.run(c.fs->mkdir(kRootInode, "a", 0755, {})));
   CHECK(c.mds.executed["make"] == 1);
 }
 
@@ -62,15 +62,14 @@ TEST_CASE("session: a file that was created across a reconnect is open at the MD
 
 TEST_CASE("session: what was answered is acknowledged") {
   FakeCluster c;
-  for (int i = 0; i < 5; ++i)
-    REQUIRE(c.run(c.fs->mkdir(kRootInode, std::to_string(i), 0755, 1, 1)));
+  for (int i = 0; i < 5; ++i) REQUIRE(c.run(c.fs->mkdir(kRootInode, std::to_string(i), 0755, {})));
   CHECK(c.mds.ackedBelow == 5);
 }
 
 TEST_CASE("session: final answers reach the caller") {
   FakeCluster c;
-  REQUIRE(c.run(c.fs->mkdir(kRootInode, "a", 0755, 1, 1)));
-  CHECK(c.run(c.fs->mkdir(kRootInode, "a", 0755, 1, 1)).error().code == Errc::kExists);
+  REQUIRE(c.run(c.fs->mkdir(kRootInode, "a", 0755, {})));
+  CHECK(c.run(c.fs->mkdir(kRootInode, "a", 0755, {})).error().code == Errc::kExists);
   CHECK(c.run(c.fs->lookup(kRootInode, "b")).error().code == Errc::kNotFound);
 }
 

@@ -98,10 +98,10 @@ TEST_CASE("space: O_TRUNC at open empties the file") {
   CHECK(c.read(h, 0, 10).empty());
   // And through create() of a name that is there.
   REQUIRE(c.write(h, 0, "old"));
-  auto created = c.run(c.fs->create(kRootInode, "f", 0644, 1, 1, O_RDWR | O_CREAT | O_TRUNC));
+  auto created = c.run(c.fs->create(kRootInode, "f", 0644, {}, O_RDWR | O_CREAT | O_TRUNC));
   REQUIRE(created);
   CHECK(created->attr.size == 0);
-  CHECK(c.run(c.fs->create(kRootInode, "f", 0644, 1, 1, O_RDWR | O_CREAT | O_EXCL)).error().code ==
+  CHECK(c.run(c.fs->create(kRootInode, "f", 0644, {}, O_RDWR | O_CREAT | O_EXCL)).error().code ==
         Errc::kExists);
 }
 

@@ -174,6 +174,7 @@ Answer Mds::make(InodeId parent, std::string_view name, uint32_t mode, MakeOptio
         k.setRdev(o.rdev);
         k.setTarget(asData(o.target));
         k.setOpen(o.open);
+        k.setUmask(o.umask);
       },
       std::move(by));
 }

@@ -62,6 +62,7 @@ struct MakeOptions {
   uint64_t rdev = 0;
   std::string_view target = {};
   bool open = false;
+  uint32_t umask = 0;
 };
 
 class Mds {
