@@ -144,6 +144,8 @@ class Filesystem {
   virtual Task<Result<Opened>> open(InodeId ino, int flags) = 0;
   virtual Task<Result<Opened>> create(InodeId parent, std::string name, uint32_t mode, Maker maker,
                                       int flags) = 0;
+  // O_TMPFILE: a file without a name, gone when it is released; link() gives it one.
+  virtual Task<Result<Opened>> tmpfile(InodeId parent, uint32_t mode, Maker maker, int flags) = 0;
   // The bytes there are, at most `length`: fewer at the end of the file. Parts in order; holes come
   // as zeros.
   virtual Task<Result<std::vector<Buffer>>> read(std::shared_ptr<Handle> h, uint64_t offset,

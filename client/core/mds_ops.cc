@@ -98,6 +98,7 @@ Task<Result<ServerEntry>> MdsOps::make(MakeRequest what) {
         m.setTarget(bytes(what.target));
         m.setOpen(what.open);
         m.setUmask(what.umask);
+        m.setUnnamed(what.unnamed);
       },
       Repeat::kNever);
   CO_TRY(reply);

@@ -41,8 +41,9 @@ struct MakeRequest {
   std::string name;
   uint32_t mode = 0, uid = 0, gid = 0, umask = 0;
   uint64_t rdev = 0;
-  std::string target;  // symlinks
-  bool open = false;   // regular files: and the session has it open afterwards
+  std::string target;    // symlinks
+  bool open = false;     // regular files: and the session has it open afterwards
+  bool unnamed = false;  // O_TMPFILE: in no directory
 };
 
 struct CommitRequest {

@@ -44,6 +44,7 @@ class Mount final : public Filesystem {
   Task<Result<Opened>> open(InodeId ino, int flags) override;
   Task<Result<Opened>> create(InodeId parent, std::string name, uint32_t mode, Maker maker,
                               int flags) override;
+  Task<Result<Opened>> tmpfile(InodeId parent, uint32_t mode, Maker maker, int flags) override;
   Task<Result<std::vector<Buffer>>> read(std::shared_ptr<Handle> h, uint64_t offset,
                                          uint32_t length) override;
   Task<Result<void>> write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data) override;

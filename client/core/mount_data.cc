@@ -36,7 +36,8 @@ Task<Result<Filesystem::Opened>> Mount::create(InodeId parent, std::string name,
                    .umask = maker.umask,
                    .rdev = 0,
                    .target = {},
-                   .open = true};
+                   .open = true,
+                   .unnamed = false};
   for (int i = 0;; ++i) {
     auto made = co_await createNew(what, flags);
     if (made || made.error().code != Errc::kExists || (flags & O_EXCL) != 0) co_return made;
@@ -47,6 +48,23 @@ Task<Result<Filesystem::Opened>> Mount::create(InodeId parent, std::string name,
     }
     if (there.error().code != Errc::kNotFound || i == kCreateTries) co_return fail(there.error());
   }
+}
+
+Task<Result<Filesystem::Opened>> Mount::tmpfile(InodeId parent, uint32_t mode, Maker maker,
+                                                int flags) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  MakeRequest what{.parent = parent,
+                   .name = {},
+                   .mode = S_IFREG | (mode & 07777),
+                   .uid = maker.uid,
+                   .gid = maker.gid,
+                   .umask = maker.umask,
+                   .rdev = 0,
+                   .target = {},
+                   .open = true,
+                   .unnamed = true};
+  co_return co_await createNew(std::move(what), flags);
 }
 
 Task<Result<Filesystem::Opened>> Mount::createNew(MakeRequest what, int flags) {

@@ -91,7 +91,8 @@ Task<Result<Attr>> Mount::mknod(InodeId parent, std::string name, uint32_t mode,
                .umask = maker.umask,
                .rdev = rdev,
                .target = {},
-               .open = false});
+               .open = false,
+               .unnamed = false});
 }
 
 Task<Result<Attr>> Mount::mkdir(InodeId parent, std::string name, uint32_t mode, Maker maker) {
@@ -108,7 +109,8 @@ Task<Result<Attr>> Mount::symlink(InodeId parent, std::string name, std::string 
                .umask = 0,
                .rdev = 0,
                .target = std::move(target),
-               .open = false});
+               .open = false,
+               .unnamed = false});
 }
 
 Task<Result<Attr>> Mount::link(InodeId ino, InodeId newParent, std::string newName) {

@@ -47,7 +47,7 @@ Task<Result<void>> replyXattrNames(fuse_req_t request, size_t size,
 Task<Result<void>> replyStatfs(fuse_req_t request, Task<Result<Capacity>> task) {
   auto c = co_await std::move(task);
   CO_TRY(c);
-  struct statvfs v {};
+  struct statvfs v{};
   v.f_bsize = kMiB;
   v.f_frsize = kBlockSize;
   v.f_blocks = c->bytesTotal / kBlockSize;

@@ -1,6 +1,7 @@
 #include "client/fuse/edge.h"
 
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -13,6 +14,7 @@
 #include <cstring>
 
 #include "client/fuse/errno_map.h"
+#include "client/fuse/newer_ops.h"
 #include "common/logging/log.h"
 #include "common/schema/kj_fix.h"
 // clang-format off
@@ -33,11 +35,6 @@ constexpr int kRequestsPerTurn = 32;  // then others of this thread get a turn
 // Of the kernel's protocol, newer than libfuse's headers.
 constexpr unsigned kMinorWithEpochs = 44;
 constexpr int32_t kNotifyIncEpoch = 8;  // FUSE_NOTIFY_INC_EPOCH
-struct NotifyHeader {                   // fuse_out_header of an unasked message
-  uint32_t bytes = sizeof(NotifyHeader);
-  int32_t code = 0;
-  uint64_t unique = 0;
-};
 
 // The part of fuse_init_out that is changed here.
 constexpr size_t kInitFlags = 12, kInitFlags2 = 32;  // offsets
@@ -220,6 +217,7 @@ Task<void> FuseEdge::serve() {
         break;
       }
       buf.size = static_cast<size_t>(got);
+      if (takeNewer(*this, {receive_.data(), buf.size})) continue;
       fuse_session_process_buf(session_, &buf);
       if (fuse_session_exited(session_) != 0) break;
     }
@@ -236,7 +234,12 @@ void FuseEdge::run(fuse_req_t request, const char* op, Task<Result<void>> task) 
   scope_.spawn(answered(request, env.metrics.op(op), std::move(task)));
 }
 
-Task<void> FuseEdge::answered(fuse_req_t request, OpMetrics& metrics, Task<Result<void>> task) {
+void FuseEdge::run(uint64_t unique, const char* op, Task<Result<void>> task) {
+  scope_.spawn(answered(unique, env.metrics.op(op), std::move(task)));
+}
+
+// The errno that is still to be answered; 0: the task has replied.
+Task<int> FuseEdge::outcome(OpMetrics& metrics, Task<Result<void>> task) {
   OpTimer timer(metrics, env.reactor.clock());
   Result<void> result = fail(Errc::kBadMessage, "an answer that cannot be read");
   try {
@@ -244,10 +247,24 @@ Task<void> FuseEdge::answered(fuse_req_t request, OpMetrics& metrics, Task<Resul
   } catch (const kj::Exception&) {  // `result` says it
   }
   timer.done(result);
-  if (result) co_return;
-  int err = errnoOf(result.error().code);
+  if (result) co_return 0;
+  const int err = errnoOf(result.error().code);
   if (err == EIO) env.log.warning("I/O error", {{"reason", result.error().text()}});
-  fuse_reply_err(request, err);
+  co_return err;
+}
+
+Task<void> FuseEdge::answered(fuse_req_t request, OpMetrics& metrics, Task<Result<void>> task) {
+  if (int err = co_await outcome(metrics, std::move(task)); err != 0) fuse_reply_err(request, err);
+}
+
+Task<void> FuseEdge::answered(uint64_t unique, OpMetrics& metrics, Task<Result<void>> task) {
+  if (int err = co_await outcome(metrics, std::move(task)); err != 0) answer(unique, err, {});
+}
+
+int FuseEdge::answer(uint64_t unique, int error, std::string_view payload) {
+  fuse_out_header header{static_cast<uint32_t>(sizeof header + payload.size()), -error, unique};
+  iovec iov[] = {{&header, sizeof header}, {const_cast<char*>(payload.data()), payload.size()}};
+  return ::writev(fuse_session_fd(session_), iov, 2) < 0 ? -errno : 0;
 }
 
 Buffer FuseEdge::takeWritten(const char* data, size_t size) {
@@ -263,18 +280,19 @@ Task<Result<void>> replyDone(fuse_req_t request, Task<Result<void>> task) {
   co_return Result<void>{};
 }
 
+timespec FuseEdge::timeOf(int64_t ns) {
+  timespec t;
+  t.tv_sec = ns / 1'000'000'000;
+  t.tv_nsec = ns % 1'000'000'000;
+  if (t.tv_nsec < 0) {
+    t.tv_nsec += 1'000'000'000;
+    --t.tv_sec;
+  }
+  return t;
+}
+
 struct stat FuseEdge::statOf(const Attr& a) {
-  struct stat st {};
-  auto time = [](int64_t ns) {
-    timespec t;
-    t.tv_sec = ns / 1'000'000'000;
-    t.tv_nsec = ns % 1'000'000'000;
-    if (t.tv_nsec < 0) {
-      t.tv_nsec += 1'000'000'000;
-      --t.tv_sec;
-    }
-    return t;
-  };
+  struct stat st{};
   st.st_ino = a.ino.value;
   st.st_mode = a.mode;
   st.st_nlink = a.nlink;
@@ -284,9 +302,9 @@ struct stat FuseEdge::statOf(const Attr& a) {
   st.st_size = static_cast<off_t>(S_ISDIR(a.mode) ? kBlockSize : a.size);
   st.st_blksize = static_cast<blksize_t>(kMiB);
   st.st_blocks = static_cast<blkcnt_t>(a.blocks512);
-  st.st_atim = time(a.atimeNs);
-  st.st_mtim = time(a.mtimeNs);
-  st.st_ctim = time(a.ctimeNs);
+  st.st_atim = timeOf(a.atimeNs);
+  st.st_mtim = timeOf(a.mtimeNs);
+  st.st_ctim = timeOf(a.ctimeNs);
   return st;
 }
 
@@ -327,8 +345,7 @@ void FuseEdge::forgetAttr(InodeId ino) {
 
 void FuseEdge::forgetNames() {
   if (!mounted_ || !epochs_) return;
-  NotifyHeader header;
-  header.code = kNotifyIncEpoch;
+  const fuse_out_header header{sizeof header, kNotifyIncEpoch, 0};  // nobody asked for it
   if (::write(fuse_session_fd(session_), &header, sizeof header) < 0)
     env.log.error("the kernel does not forget names", {{"reason", std::strerror(errno)}});
 }

@@ -26,6 +26,7 @@
 #include <list>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -83,6 +84,10 @@ class FuseEdge {
 
   // Runs `task`; if it fails, replies its errno. A task that succeeds has replied.
   void run(fuse_req_t request, const char* op, Task<Result<void>> task);
+  // The same for a request that libfuse does not know, by the number that the kernel gave it.
+  void run(uint64_t unique, const char* op, Task<Result<void>> task);
+  // Answers such a request; a negative errno, -ENOENT if it was interrupted.
+  int answer(uint64_t unique, int error, std::string_view payload);
   // The bytes of a write request: a slice of the request's own memory where that saves a large
   // copy.
   Buffer takeWritten(const char* data, size_t size);
@@ -95,6 +100,7 @@ class FuseEdge {
   // several where a page begins that it has not read: others could append in between.
   [[nodiscard]] static bool bypassesPages(int flags) { return (flags & O_APPEND) != 0; }
   static struct stat statOf(const Attr& attr);
+  static timespec timeOf(int64_t ns);
   // An entry of `parent`, with what the kernel may cache of it. Without `attr`: there is no such
   // name.
   [[nodiscard]] fuse_entry_param entryOf(const Attr* attr, InodeId parent);
@@ -107,7 +113,9 @@ class FuseEdge {
   Task<Result<Attr>> settledAttr(InodeId ino);
 
  private:
+  Task<int> outcome(OpMetrics& metrics, Task<Result<void>> task);
   Task<void> answered(fuse_req_t request, OpMetrics& metrics, Task<Result<void>> task);
+  Task<void> answered(uint64_t unique, OpMetrics& metrics, Task<Result<void>> task);
   Task<void> forget(InodeId ino, Filesystem::Cached what);
   Task<void> dropPages(InodeId ino);
   void forgetAttr(InodeId ino);

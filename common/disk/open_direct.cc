@@ -81,7 +81,7 @@ std::unexpected<Error> openError(const std::string& path, int err, bool creating
 }
 
 std::unexpected<Error> noDirectIo(const std::string& path) {
-  struct statfs fs {};
+  struct statfs fs{};
   std::string name = "the file system";
   if (::statfs(parentOf(path).c_str(), &fs) == 0)
     name = fileSystemName(static_cast<uint64_t>(fs.f_type));
@@ -120,7 +120,7 @@ Result<void> lockFile(const std::string& path, int fd) {
 // fallocate(2) on ext4 takes all the free space before it finds that there is too little; so ask
 // first. Only fallocate itself is the judge in the end: others allocate at the same time.
 Result<void> reserveSpace(const std::string& path, int fd, uint64_t bytes) {
-  struct statfs fs {};
+  struct statfs fs{};
   if (::fstatfs(fd, &fs) != 0) return fail(errnoError(errno, "cannot look at " + path));
   uint64_t freeBytes = static_cast<uint64_t>(fs.f_bfree) * static_cast<uint64_t>(fs.f_bsize);
   int err = freeBytes < bytes ? ENOSPC : 0;
@@ -227,7 +227,7 @@ Result<DirectFile> openDirect(const std::string& path, const OpenOptions& option
                  "files are made of whole blocks");
     flags |= O_CREAT | O_EXCL;
   } else {
-    struct stat st {};
+    struct stat st{};
     if (::stat(path.c_str(), &st) != 0) return openError(path, errno, false);
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
       return fail(Errc::kInvalid, path + " is neither a regular file nor a block device");
@@ -248,7 +248,7 @@ Result<DirectFile> openDirect(const std::string& path, const OpenOptions& option
   }
   file.made = creating;
 
-  struct stat st {};
+  struct stat st{};
   if (::fstat(file.fd, &st) != 0) return openError(path, errno, creating);
   const bool device = S_ISBLK(st.st_mode);
   if (options.exclusive && !device) TRY(lockFile(path, file.fd));
@@ -278,7 +278,7 @@ Result<bool> makeDirectories(const std::string& path) {
       // The parent is there and yet takes no directory, as in /proc.
       return fail(errnoError(ENOENT, "cannot make directory " + path));
     }
-    struct stat st {};
+    struct stat st{};
     if (errno == EEXIST && ::stat(path.c_str(), &st) == 0) {
       if (S_ISDIR(st.st_mode)) return false;
       return fail(Errc::kNotDirectory, path + " exists and is not a directory");
@@ -296,7 +296,7 @@ Result<void> removePath(const std::string& path) {
 }
 
 Result<uint64_t> freeSpace(const std::string& path) {
-  struct statvfs st {};
+  struct statvfs st{};
   if (::statvfs(path.c_str(), &st) != 0)
     return fail(errnoError(errno, "cannot ask for the free space of " + path));
   return uint64_t{st.f_bavail} * st.f_frsize;

@@ -135,6 +135,7 @@ struct Make {
   rdev @5 :UInt64;
   target @6 :Data;          # symlinks
   open @7 :Bool;            # regular files: the session has it open afterwards, and chunk 0 exists
+  unnamed @9 :Bool;         # O_TMPFILE: open, and in no directory until it is linked; `name` is empty
   umask @8 :UInt32;         # taken from the mode, unless the directory has a default access control list
 }
 

@@ -1,4 +1,4 @@
-// mknod, mkdir, symlink and create in one (make), as POSIX has them.
+// mknod, mkdir, symlink, create and O_TMPFILE in one (make), as POSIX and open(2) have them.
 //
 // Errors: kNotDirectory, kNotFound (the directory was removed), kStale, kExists, kNameTooLong,
 // kInvalid (name, type or target), kTooManyLinks (subdirectories).
@@ -38,11 +38,21 @@ Result<void> checkType(uint32_t mode, schema::Make::Reader args) {
   return {};
 }
 
+Result<void> checkNew(OpContext& ctx, const Inode& dir, std::string_view name, uint32_t mode) {
+  auto taken = ctx.hasEntry(dir, name);
+  TRY(taken);
+  if (*taken) return fail(Errc::kExists);
+  if (S_ISDIR(mode) && dir.nlink >= kMaxLinks) return fail(Errc::kTooManyLinks);
+  return {};
+}
+
 }  // namespace
 
 Result<void> make(OpContext& ctx, schema::Make::Reader args) {
   const auto name = nameOf(args.getName());
-  TRY(checkName(name));
+  const bool named = !args.getUnnamed();
+  if (named) TRY(checkName(name));
+  if (!named && !args.getOpen()) return fail(Errc::kInvalid);  // nobody would hold it
   uint32_t mode = args.getMode() & (S_IFMT | kPermissionBits);
   if ((mode & S_IFMT) == 0) mode |= S_IFREG;  // mknod(2)
   if (S_ISLNK(mode)) mode = S_IFLNK | 0777;
@@ -51,10 +61,7 @@ Result<void> make(OpContext& ctx, schema::Make::Reader args) {
   auto parent = ctx.directory(InodeId(args.getParent()));
   TRY(parent);
   Inode& dir = **parent;
-  auto taken = ctx.hasEntry(dir, name);
-  TRY(taken);
-  if (*taken) return fail(Errc::kExists);
-  if (S_ISDIR(mode) && dir.nlink >= kMaxLinks) return fail(Errc::kTooManyLinks);
+  if (named) TRY(checkNew(ctx, dir, name, mode));
 
   uint32_t gid = args.getGid();
   if ((dir.mode & S_ISGID) != 0) {
@@ -68,8 +75,14 @@ Result<void> make(OpContext& ctx, schema::Make::Reader args) {
     made.size = made.target.size();
   }
   TRY(inheritAcl(ctx, dir, made, args.getUmask()));
-  ctx.attach(dir, name, made);
-  ctx.modified(dir);
+  if (named) {
+    ctx.attach(dir, name, made);
+    ctx.modified(dir);
+  } else {
+    made.nlink = 0;
+    made.linkable = true;
+    ctx.setOrphan(made.ino, {ctx.session()});
+  }
 
   std::vector<Chunk> chunks;
   // Whoever creates a file writes to it next: its first chunk comes with the same round trip.

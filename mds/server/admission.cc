@@ -60,7 +60,9 @@ Result<void> only(Role role, Role needed, std::string_view who) {
 }
 
 Result<void> checkMake(schema::Make::Reader m) {
-  TRY(checkName(m.getName()));
+  if (!m.getUnnamed()) TRY(checkName(m.getName()));
+  if (m.getUnnamed() && m.getName().size() != 0)
+    return fail(Errc::kInvalid, "a file without a name was given one");
   if (m.getTarget().size() > kMaxSymlinkBytes)
     return fail(Errc::kNameTooLong, "a symbolic link's target has at most " +
                                         std::to_string(kMaxSymlinkBytes) + " bytes");

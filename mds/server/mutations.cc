@@ -39,7 +39,7 @@ Names namesOf(Mutation::Reader m) {
   };
   switch (m.which()) {
     case Mutation::MAKE:
-      add(m.getMake().getParent(), m.getMake().getName());
+      if (!m.getMake().getUnnamed()) add(m.getMake().getParent(), m.getMake().getName());
       break;
     case Mutation::LINK:
       add(m.getLink().getParent(), m.getLink().getName());
@@ -74,6 +74,7 @@ struct Changed {
 Changed changedBy(Mutation::Reader m) {
   switch (m.which()) {
     case Mutation::MAKE:
+      if (m.getMake().getUnnamed()) return {};
       return {InodeId{m.getMake().getParent()}, {}, {}};
     case Mutation::LINK:
       return {InodeId{m.getLink().getParent()}, {}, InodeId{m.getLink().getIno()}};

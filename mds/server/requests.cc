@@ -280,8 +280,7 @@ Result<OutMessage> Server::statfs() {
 Result<OutMessage> Server::status() {
   const ClusterMap map = osds_.currentMap();
   const Counts counts = state_.counts();
-  Health health = judge(
-      map, [this](OsdId id) { return osds_.downFor(id); }, counts.garbage);
+  Health health = judge(map, [this](OsdId id) { return osds_.downFor(id); }, counts.garbage);
   if (!space_.problem().empty()) health.problems.push_back(space_.problem());
   OutMessage out;
   auto reply = out.body<schema::MdsReply>().initStatus();

@@ -24,7 +24,8 @@ enum InodeFlag : uint64_t {
   kHasXattrs = 2,
   kHasCondemned = 4,
   kHasWriter = 8,
-  kKnownInodeFlags = 15,
+  kLinkable = 16,
+  kKnownInodeFlags = 31,
 };
 
 Decoder open(std::string_view value, uint8_t& version) {
@@ -49,7 +50,8 @@ bool hasDevice(uint32_t mode) {
 
 std::string encodeInode(const Inode& i) {
   uint64_t flags = (i.tailUnclean ? kTailUnclean : 0u) | (i.xattrCount != 0 ? kHasXattrs : 0u) |
-                   (i.condemned.empty() ? 0u : kHasCondemned) | (i.writer ? kHasWriter : 0u);
+                   (i.condemned.empty() ? 0u : kHasCondemned) | (i.writer ? kHasWriter : 0u) |
+                   (i.linkable ? kLinkable : 0u);
   Encoder out;
   out.u8(kRecordVersion).varint(flags).varint(i.mode).varint(i.nlink).varint(i.uid).varint(i.gid);
   out.varint(i.size).varint(i.generation).varint(i.pool.value).varint(i.chunkCount);
@@ -95,6 +97,7 @@ Result<Inode> decodeInode(std::string_view key, std::string_view value) {
   if (i.isDirectory()) i.parent = InodeId(in.varint());
   if (i.isSymlink()) i.target = in.bytes();
   i.tailUnclean = (flags & kTailUnclean) != 0;
+  i.linkable = (flags & kLinkable) != 0;
   if ((flags & kHasXattrs) != 0) {
     i.xattrCount = in.varint32();
     i.xattrListBytes = in.varint32();

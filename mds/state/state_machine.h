@@ -60,6 +60,7 @@ struct Inode {
   std::string target;  // symlinks
   uint32_t xattrCount = 0, xattrListBytes = 0;
   std::vector<Condemned> condemned;  // regular files; both fields ascend
+  bool linkable = false;             // made without a name (O_TMPFILE), and never got one
 
   // Whether a chunk of this file is only waiting to be freed: nobody is shown it.
   [[nodiscard]] bool condemns(uint32_t index, ChunkId id) const;

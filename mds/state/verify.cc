@@ -173,6 +173,8 @@ class Verifier {
       if (i.writer.value >= state_.counters.nextSession)
         say(name(ino) + " was written by a session that was never opened");
       if (i.writer && !i.isRegular()) say(name(ino) + " has a writer in spite of its type");
+      if (i.linkable && (!unlinked || !i.isRegular()))
+        say(name(ino) + " counts as a file that never had a name");
       if (i.isRegular() && i.size > kMaxFileSize) say(name(ino) + " is too long");
       if (i.isSymlink() && i.size != i.target.size()) say(name(ino) + " has a wrong length");
       if (ino.value >= state_.counters.nextInode) say(name(ino) + " was never allocated");

@@ -45,3 +45,35 @@ TEST_CASE("link: refusals") {
   CHECK(mds.unlink("g", {.openBy = {s}}).ok());
   CHECK(mds.link(g, kRootInode, "x").code() == Errc::kNotFound);
 }
+
+TEST_CASE("link: a file that was made without a name gets one, once") {
+  Mds mds;
+  const uint64_t s = mds.session();
+  auto unnamed = [&] {
+    return mds.make(kRootInode, "", S_IFREG | 0600, {.open = true, .unnamed = true}, {.session = s})
+        .ino();
+  };
+  const InodeId f = unnamed();
+  auto linked = mds.link(f, kRootInode, "f");
+  REQUIRE(linked.ok());
+  CHECK(linked.attr().getNlink() == 1);
+  CHECK(mds.orphans().empty());
+  CHECK(mds->verify().empty());
+  CHECK(mds.releaseOrphan(f, s).ok());
+  CHECK(mds.exists(f));
+  // From here on it is a file like others.
+  REQUIRE(mds.unlink("f", {.openBy = {s}}).ok());
+  CHECK(mds.link(f, kRootInode, "g").code() == Errc::kNotFound);
+
+  // One that still has chunks of a truncation to free stays on that list.
+  const InodeId g = unnamed();
+  for (uint32_t i = 0; i < 5; ++i) REQUIRE(mds.alloc(g, i * 1024, 1024, {.session = s}).ok());
+  REQUIRE(mds.commit(g, 5120 * kChunkSize, false, {.session = s}).ok());
+  REQUIRE(mds.truncate(g, 0, {.session = s}).ok());
+  REQUIRE_FALSE(mds.inode(g).condemned.empty());
+  REQUIRE(mds.link(g, kRootInode, "g").ok());
+  CHECK(mds->verify().empty());
+  while (!mds.orphans().empty() && mds.inode(g).chunkCount != 0) REQUIRE(mds.purge(g).ok());
+  CHECK(mds->verify().empty());
+  CHECK(mds.inode(g).nlink == 1);
+}

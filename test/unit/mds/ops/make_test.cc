@@ -133,3 +133,31 @@ TEST_CASE("make: numbers and generations are never used twice") {
   CHECK(b.ino().value > a.ino().value);
   CHECK(b.attr().getGeneration() != a.attr().getGeneration());
 }
+
+TEST_CASE("make: a file without a name is held by who made it, and gone with the holder") {
+  Mds mds;
+  const uint64_t s = mds.session();
+  const int64_t rootChanged = mds.inode(kRootInode).mtimeNs;
+  mds.now += 1000;
+  auto made =
+      mds.make(kRootInode, "", S_IFREG | 0600, {.open = true, .unnamed = true}, {.session = s});
+  REQUIRE(made.ok());
+  const InodeId f = made.ino();
+  CHECK(made.attr().getNlink() == 0);
+  CHECK(mds.inode(kRootInode).mtimeNs == rootChanged);
+  CHECK(mds.inode(kRootInode).size == 0);
+  REQUIRE(mds.orphans().size() == 1);
+  CHECK(mds.orphans()[0].holders == std::vector{SessionId(s)});
+  CHECK(mds->verify().empty());
+  mds.reopen();
+  CHECK(mds.releaseOrphan(f, s).ok());
+  CHECK_FALSE(mds.exists(f));
+  CHECK(mds->verify().empty());
+}
+
+TEST_CASE("make: only an open file can be without a name") {
+  Mds mds;
+  for (auto [mode, open] : {std::pair{S_IFREG | 0600, false}, {S_IFDIR | 0700, false}})
+    CHECK(mds.make(kRootInode, "", static_cast<uint32_t>(mode), {.open = open, .unnamed = true})
+              .code() == Errc::kInvalid);
+}

@@ -175,6 +175,7 @@ Answer Mds::make(InodeId parent, std::string_view name, uint32_t mode, MakeOptio
         k.setTarget(asData(o.target));
         k.setOpen(o.open);
         k.setUmask(o.umask);
+        k.setUnnamed(o.unnamed);
       },
       std::move(by));
 }

@@ -63,6 +63,7 @@ struct MakeOptions {
   std::string_view target = {};
   bool open = false;
   uint32_t umask = 0;
+  bool unnamed = false;
 };
 
 class Mds {
