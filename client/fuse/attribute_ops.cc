@@ -1,6 +1,8 @@
 // getattr, setattr, xattrs, statfs.
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <vector>
 
 #include "client/fuse/edge.h"
@@ -83,7 +85,21 @@ void setattr(fuse_req_t r, fuse_ino_t ino, struct stat* st, int valid, fuse_file
   e.run(r, "setattr", replyAttr(e, r, e.fs.setattr(InodeId(ino), c)));
 }
 
+// xattr(7): a name outside the namespaces is refused. Who may use which is checked by the kernel.
+bool isXattrName(std::string_view name) {
+  return name.starts_with("user.") || name.starts_with("trusted.") ||
+         name.starts_with("security.") || name.starts_with("system.");
+}
+
+// As Linux does where a file system does not know the namespace.
+bool refuse(fuse_req_t request, const char* name) {
+  if (isXattrName(name)) return false;
+  fuse_reply_err(request, EOPNOTSUPP);
+  return true;
+}
+
 void getxattr(fuse_req_t r, fuse_ino_t ino, const char* name, size_t size) {
+  if (refuse(r, name)) return;
   auto& e = FuseEdge::of(r);
   e.run(r, "getxattr", replyXattr(r, size, e.fs.getxattr(InodeId(ino), name)));
 }
@@ -121,6 +137,7 @@ Task<Result<void>> setAccessAcl(FuseEdge& edge, fuse_req_t request, InodeId ino,
 
 void setxattr(fuse_req_t r, fuse_ino_t ino, const char* name, const char* value, size_t size,
               int flags) {
+  if (refuse(r, name)) return;
   auto& e = FuseEdge::of(r);
   std::string bytes(value, size);
   auto how = static_cast<uint32_t>(flags);
@@ -131,6 +148,7 @@ void setxattr(fuse_req_t r, fuse_ino_t ino, const char* name, const char* value,
 }
 
 void removexattr(fuse_req_t r, fuse_ino_t ino, const char* name) {
+  if (refuse(r, name)) return;
   auto& e = FuseEdge::of(r);
   e.run(r, "removexattr", replyDone(r, e.fs.removexattr(InodeId(ino), name)));
 }
