@@ -42,6 +42,7 @@ Session::Session(Env& env, const Options& options, MountInfo info, Event& stop, 
     RpcClient::Options o;
     o.to = e;
     o.self.role = schema::Hello::Role::CLIENT;
+    o.expected = schema::Hello::Role::MDS;
     o.onPush = [this](const InMessage& message) {
       auto push = message.body<schema::MdsPush>();
       if (push.isMapChanged()) hooks_.onMapChanged(MapEpoch{push.getMapChanged()});

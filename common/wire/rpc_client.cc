@@ -8,6 +8,19 @@
 
 namespace cairn {
 
+namespace {
+const char* nameOf(schema::Hello::Role role) {
+  switch (role) {
+    case schema::Hello::Role::MDS:
+      return "a metadata server";
+    case schema::Hello::Role::OSD:
+      return "an OSD";
+    default:
+      return "no server";
+  }
+}
+}  // namespace
+
 struct RpcClient::Call {
   explicit Call(Reactor& r) : done(r) {}
   Event done;
@@ -122,6 +135,10 @@ Task<Result<void>> RpcClient::tryEstablish() {
   CO_TRY(reply);
   auto answer = reply->body<schema::Hello>().getAnswer();
   peerIdentity_ = {answer.getRole(), readUuid(answer.getCluster()), answer.getId()};
+  if (options_.expected && peerIdentity_.role != *options_.expected)
+    co_return fail(Errc::kUnavailable, options_.to.text() + " is " + nameOf(peerIdentity_.role) +
+                                           ", not " + nameOf(*options_.expected) +
+                                           ": check the address");
   if (options_.onConnect) CO_TRY(co_await options_.onConnect(*this));
   if (conn->dead.isSet()) co_return fail(conn->why);
   conn_ = std::move(conn);
