@@ -8,19 +8,6 @@
 
 namespace cairn {
 
-namespace {
-const char* nameOf(schema::Hello::Role role) {
-  switch (role) {
-    case schema::Hello::Role::MDS:
-      return "a metadata server";
-    case schema::Hello::Role::OSD:
-      return "an OSD";
-    default:
-      return "no server";
-  }
-}
-}  // namespace
-
 struct RpcClient::Call {
   explicit Call(Reactor& r) : done(r) {}
   Event done;
@@ -135,10 +122,6 @@ Task<Result<void>> RpcClient::tryEstablish() {
   CO_TRY(reply);
   auto answer = reply->body<schema::Hello>().getAnswer();
   peerIdentity_ = {answer.getRole(), readUuid(answer.getCluster()), answer.getId()};
-  if (options_.expected && peerIdentity_.role != *options_.expected)
-    co_return fail(Errc::kUnavailable, options_.to.text() + " is " + nameOf(peerIdentity_.role) +
-                                           ", not " + nameOf(*options_.expected) +
-                                           ": check the address");
   if (options_.onConnect) CO_TRY(co_await options_.onConnect(*this));
   if (conn->dead.isSet()) co_return fail(conn->why);
   conn_ = std::move(conn);
@@ -189,6 +172,7 @@ Task<void> RpcClient::readLoop(std::shared_ptr<Connection> conn) {
       broken(*conn, Error(code, options_.to.text() + ": " + in.error().message));
       break;
     }
+    if (conn->dead.isSet()) break;  // what is said now may contradict the next connection
     conn->lastHeard = env_.reactor.now();
     conn->pinged = false;
     auto header = in->header();
