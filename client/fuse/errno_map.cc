@@ -52,6 +52,12 @@ int errnoOf(Errc code) {
       return EDEADLK;
     case Errc::kLoop:
       return EINVAL;  // rename(2): a directory into itself
+    case Errc::kWouldBlock:
+      return EAGAIN;
+    case Errc::kInterrupted:
+      return EINTR;
+    case Errc::kNoLocks:
+      return ENOLCK;
     case Errc::kTimeout:
       return ETIMEDOUT;
     case Errc::kCanceled:

@@ -60,6 +60,12 @@ std::string_view errcName(Errc code) {
       return "too big";
     case Errc::kDeadlock:
       return "deadlock";
+    case Errc::kWouldBlock:
+      return "would block";
+    case Errc::kInterrupted:
+      return "interrupted";
+    case Errc::kNoLocks:
+      return "too many locks";
     case Errc::kLoop:
       return "would form a loop";
     case Errc::kIo:

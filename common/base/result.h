@@ -11,9 +11,9 @@
 
 namespace cairn {
 
-// The numbers travel in `RpcHeader.status`: append, never renumber. Codes from kNotFound to kTooBig
-// map to one errno each at the FUSE edge (client/fuse/errno_map.cc); the rest tell the machinery
-// what to do next.
+// The numbers travel in `RpcHeader.status`: append, never renumber. Codes from kNotFound to
+// kNoLocks map to one errno each at the FUSE edge (client/fuse/errno_map.cc); the rest tell the
+// machinery what to do next.
 enum class Errc : uint16_t {
   kOk = 0,
   // Answers of the namespace.
@@ -39,6 +39,9 @@ enum class Errc : uint16_t {
   kTooBig = 20,        // EFBIG
   kDeadlock = 21,      // EDEADLK
   kLoop = 22,          // ELOOP / EINVAL of a rename below itself
+  kWouldBlock = 23,    // EAGAIN: somebody else holds the lock
+  kInterrupted = 24,   // EINTR: the caller gave up waiting
+  kNoLocks = 25,       // ENOLCK: too many
   // Data and devices.
   kIo = 40,       // EIO from a device
   kCorrupt = 41,  // stored bytes do not match their checksum: never served

@@ -31,6 +31,9 @@ struct MdsRequest {
     reclaim @20 :Reclaim;           # the first request over every connection of a session
     lease @21 :LeaseRequest;        # -> entry, its attr.lease at least what was asked for
     leaseReturn @22 :List(LeaseReturn);
+    lock @23 :LockRequest;          # -> lock
+    lockTest @24 :FileLock;         # -> lockHeld: one that is in the way
+    lockCancel @25 :UInt64;         # ends the wait with this id; one that was granted stays granted
   }
 }
 
@@ -41,6 +44,7 @@ struct Reclaim {
   write @2 :List(UInt64);   # inodes with a write lease
   last @3 :Bool;            # what no request since the connection listed is given back; `open` only adds
   leases @4 :Bool;          # as in SessionOpen, for a server that was started since
+  locks @5 :List(FileLock); # with the `last` part they replace whatever is known; waits end
 }
 
 # Leases: see LEASES.md.
@@ -54,6 +58,35 @@ struct LeaseReturn {
   ino @0 :UInt64;
   serial @1 :UInt64;        # the largest that the session has seen for this inode, in a reply or a recall
   keepRead @2 :Bool;        # a write lease becomes a read lease
+}
+
+# Locks: see LOCKS.md.
+
+enum LockSpace {
+  flock @0;
+  range @1;
+}
+
+enum LockType {
+  none @0;
+  read @1;
+  write @2;
+}
+
+struct FileLock {
+  ino @0 :UInt64;
+  owner @1 :UInt64;         # the kernel's number, within the session
+  space @2 :LockSpace;
+  type @3 :LockType;        # lock: none unlocks
+  start @4 :UInt64;
+  end @5 :UInt64;           # the last byte, at most 2^63-1; flock: the whole file
+  pid @6 :UInt32;
+}
+
+struct LockRequest {
+  lock @0 :FileLock;
+  wait @1 :Bool;
+  id @2 :UInt64;            # of the wait, unique within the session
 }
 
 struct Lookup {
@@ -286,7 +319,20 @@ struct MdsReply {
     heartbeat @9 :MapReply;
     status @10 :StatusReply;
     id @11 :UInt64;           # sessionOpen: the session; osdRegister: the OSD; poolCreate: the pool
+    lock @15 :LockReply;
+    lockHeld @16 :FileLock;   # type none: nothing is in the way; pid 0: another session's. The owner is not told.
   }
+}
+
+struct LockReply {
+  enum Outcome {
+    granted @0;
+    conflict @1;
+    deadlock @2;
+    waiting @3;               # lockGranted follows
+  }
+  outcome @0 :Outcome;
+  serial @1 :UInt64;          # of the session's changes, in the order in which they were made
 }
 
 struct Entry {
@@ -327,7 +373,13 @@ struct MdsPush {
   union {
     mapChanged @0 :UInt64;    # epoch
     recall @1 :Recall;
+    lockGranted @2 :LockGrant;
   }
+}
+
+struct LockGrant {
+  id @0 :UInt64;              # of the wait
+  serial @1 :UInt64;          # as in LockReply
 }
 
 struct Recall {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "common/base/units.h"
+#include "common/locks/lock_ranges.h"
 #include "common/net/network.h"
 
 namespace cairn::mds {
@@ -57,6 +58,19 @@ Result<void> onlyLeader() {
 Result<void> only(Role role, Role needed, std::string_view who) {
   if (role == needed) return {};
   return fail(Errc::kPermission, "only " + std::string(who) + " may ask for this");
+}
+
+Result<void> checkLock(schema::FileLock::Reader lock, bool unlocks) {
+  if (static_cast<uint16_t>(lock.getSpace()) > 1 || static_cast<uint16_t>(lock.getType()) > 2)
+    return fail(Errc::kInvalid, "unknown kind of lock");
+  if (lock.getType() == schema::LockType::NONE && !unlocks)
+    return fail(Errc::kInvalid, "a lock is for reading or for writing");
+  if (lock.getStart() > lock.getEnd() || lock.getEnd() > kLastLockByte)
+    return fail(Errc::kInvalid, "a lock begins before it ends, and ends at 2^63-1 at most");
+  if (lock.getSpace() == schema::LockSpace::FLOCK &&
+      (lock.getStart() != 0 || lock.getEnd() != kLastLockByte))
+    return fail(Errc::kInvalid, "flock locks whole files");
+  return {};
 }
 
 Result<void> checkMake(schema::Make::Reader m) {
@@ -240,13 +254,23 @@ Result<void> admit(MdsRequest::Reader request, Role role) {
       if (request.getResolve().size() > kMaxPathBytes)
         return fail(Errc::kNameTooLong, "a path has at most 4096 bytes");
       return {};
+    case MdsRequest::LOCK:
+    case MdsRequest::LOCK_TEST: {
+      if (request.getSession() == 0) return fail(Errc::kInvalid, "this request needs a session");
+      if (request.isLockTest()) return checkLock(request.getLockTest(), false);
+      return checkLock(request.getLock().getLock(), !request.getLock().getWait());
+    }
+    case MdsRequest::RECLAIM:
+      if (request.getSession() == 0) return fail(Errc::kInvalid, "this request needs a session");
+      for (auto lock : request.getReclaim().getLocks()) TRY(checkLock(lock, false));
+      return {};
     case MdsRequest::OPEN:
     case MdsRequest::RELEASE:
-    case MdsRequest::RECLAIM:
     case MdsRequest::KEEPALIVE:
     case MdsRequest::SESSION_CLOSE:
     case MdsRequest::LEASE:
     case MdsRequest::LEASE_RETURN:
+    case MdsRequest::LOCK_CANCEL:
       if (request.getSession() == 0) return fail(Errc::kInvalid, "this request needs a session");
       return {};
     case MdsRequest::HEARTBEAT:
@@ -298,6 +322,12 @@ std::string_view operationName(MdsRequest::Reader request) {
       return "lease";
     case MdsRequest::LEASE_RETURN:
       return "lease_return";
+    case MdsRequest::LOCK:
+      return "lock";
+    case MdsRequest::LOCK_TEST:
+      return "lock_test";
+    case MdsRequest::LOCK_CANCEL:
+      return "lock_cancel";
     default:
       return "other";
   }

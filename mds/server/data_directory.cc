@@ -25,7 +25,6 @@ Error whatFailed(int err, const std::string& what) {
   Error e = errnoError(err, what);
   if (err == EROFS || err == EACCES || err == EPERM)
     e.message += "; make it writable for this user or set mds.data to another directory";
-  if (err == ENOENT) e.message += "; set mds.data to another directory";
   if (err == ENOSPC) e.message += "; free some space there or set mds.data to another directory";
   return e;
 }

@@ -291,7 +291,10 @@ Result<OutMessage> Server::answerWithLeases(const std::string& reply, SessionId 
 }
 
 void Server::forgetIfGone(InodeId ino) {
-  if (leases_.table().anybodyHolds(ino) && !state_.inode(ino)) leases_.dropInode(ino);
+  const bool leased = leases_.table().anybodyHolds(ino), locked = locks_.table().anyOn(ino);
+  if ((!leased && !locked) || state_.inode(ino)) return;
+  if (leased) leases_.dropInode(ino);
+  if (locked) locks_.dropInode(ino);
 }
 
 Task<Result<void>> Server::endSession(SessionId session, bool expired) {

@@ -56,6 +56,13 @@ Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& p
       co_return co_await lease(request, peer);
     case MdsRequest::LEASE_RETURN:
       co_return leaseReturn(session, request.getLeaseReturn());
+    case MdsRequest::LOCK:
+      co_return co_await lock(request, peer);
+    case MdsRequest::LOCK_TEST:
+      co_return co_await lockTest(request, peer);
+    case MdsRequest::LOCK_CANCEL:
+      locks_.cancel(session, request.getLockCancel());
+      co_return none();
     case MdsRequest::RELEASE:
       co_return release(session, request.getRelease());
     case MdsRequest::CHUNKS:
@@ -233,6 +240,7 @@ Result<OutMessage> Server::reclaim(SessionId session, schema::Reclaim::Reader re
   std::vector<InodeId> open;
   open.reserve(reclaim.getOpen().size());
   for (uint64_t id : reclaim.getOpen()) open.emplace_back(id);
+  TRY(reclaimLocks(*peerAt_.at(&peer), session, reclaim));
   const bool leases =
       reclaim.getLeases() || reclaim.getRead().size() != 0 || reclaim.getWrite().size() != 0;
   uint64_t& serial = peerAt_.at(&peer)->reclaimSerial;

@@ -17,6 +17,7 @@ Server::Server(Env& env, StateMachine& state, ServerOptions options)
           [this] { afterGroup(); }),
       sessions_(options_.sessionTimeout),
       leases_(env, sessions_, [this](const Recall& r) { pushRecall(r); }),
+      locks_(env.reactor, sessions_, [this](const LockGrant& g) { pushGrant(g); }),
       queries_(state, leases_),
       names_(env.reactor),
       removals_(env.reactor),
@@ -57,6 +58,7 @@ Task<Result<void>> Server::start(CommandLog& log) {
   // No run grants as many as nanoseconds pass, so time makes them grow from run to run. Where the
   // clock was set back, sessions are told with their reclaim (MdsReply.leaseSerial).
   leases_.start(now, static_cast<uint64_t>(std::max<WallNs>(env_.reactor.wallNow(), 1)));
+  locks_.start(now);
   osds_.start();
   serving_ = true;
   afterGroup();
@@ -182,6 +184,7 @@ void Server::applied(schema::Command::Reader command, const Applied& result) {
       const SessionId session{mutation.getSessionEnd().getSession()};
       sessions_.remove(session);
       leases_.drop(session);
+      locks_.drop(session);
       orphans_.kick();
       // One that closes itself waits for the answer on its connection.
       if (mutation.getSessionEnd().getExpired())
@@ -225,6 +228,7 @@ Task<void> Server::tick() {
       osds_.forgive(now - last);
       sessions_.forgive(now - last);
       leases_.forgive(now - last);
+      locks_.forgive(now - last);
     }
     // Judged at one moment, before anything is waited for.
     const auto expired = toExpire();
@@ -239,12 +243,16 @@ Task<void> Server::tick() {
 }
 
 // Those that were silent for too long: for much less when others wait for them.
-std::vector<SessionId> Server::toExpire() const {
+std::vector<SessionId> Server::toExpire() {
   const TimePoint now = env_.reactor.now();
   auto out = sessions_.expired(now);
   const Duration silence = options_.osdLease + options_.osdLease / 4;
-  for (SessionId id : leases_.overdue(now, silence, options_.recallTimeout))
-    if (std::find(out.begin(), out.end(), id) == out.end()) out.push_back(id);
+  auto add = [&out](const std::vector<SessionId>& more) {
+    for (SessionId id : more)
+      if (std::find(out.begin(), out.end(), id) == out.end()) out.push_back(id);
+  };
+  add(leases_.overdue(now, silence, options_.recallTimeout));
+  add(locks_.overdue(now, silence));
   return out;
 }
 
@@ -283,6 +291,10 @@ void Server::addGauges() {
                                 : q == 0.95 ? "0.95"
                                             : "0.99"));
   }
+  add("mds_locks", "File locks that are held, in pieces",
+      [](S s) { return static_cast<double>(s.locks_.table().size()); });
+  add("mds_lock_waits", "Requests that wait for a file lock",
+      [](S s) { return static_cast<double>(s.locks_.table().waiting()); });
   add("mds_claims", "Requests that lay claim to an inode, times inodes",
       [](S s) { return static_cast<double>(s.leases_.claims().size()); });
   add("mds_osds_up", "OSDs that serve", [](S s) { return static_cast<double>(s.osds_.upCount()); });

@@ -21,6 +21,7 @@
 #include "mds/server/checkpointer.h"
 #include "mds/server/garbage_collector.h"
 #include "mds/server/leases.h"
+#include "mds/server/locks.h"
 #include "mds/server/orphan_keeper.h"
 #include "mds/server/osd_monitor.h"
 #include "mds/server/proposer.h"
@@ -76,9 +77,18 @@ class Server final : public RpcHandler {
 
   [[nodiscard]] const Sessions& sessions() const { return sessions_; }
   [[nodiscard]] const Leases& leases() const { return leases_; }
+  [[nodiscard]] const Locks& locks() const { return locks_; }
   void setAdvertise(std::string advertise) { options_.advertise = std::move(advertise); }
 
  private:
+  struct Connection {
+    Connection(RpcPeer& p, SessionId s) : peer(&p), session(s) {}
+    RpcPeer* peer;
+    SessionId session;
+    Caller caller;
+    uint64_t reclaimSerial = 0;   // while the session reclaims: of what it listed so far
+    std::vector<FileLock> locks;  // and the locks among it
+  };
   using Answer = Result<OutMessage>;
   Task<Answer> dispatch(schema::MdsRequest::Reader request, RpcPeer& peer);
   // mutations.cc
@@ -105,10 +115,17 @@ class Server final : public RpcHandler {
   Answer statfs();
   Answer status();
   void writeMap(MapEpoch known, schema::MapReply::Builder reply);
+  // lock_requests.cc
+  Task<Answer> lock(schema::MdsRequest::Reader request, RpcPeer& peer);
+  Task<Answer> lockTest(schema::MdsRequest::Reader request, RpcPeer& peer);
+  Result<void> reclaimLocks(Connection& connection, SessionId session,
+                            schema::Reclaim::Reader reclaim);
+  Task<void> expire(SessionId session);
+  void pushGrant(const LockGrant& grant);
   // server.cc
   void pushRecall(const Recall& recall);
   Caller& callerOf(RpcPeer& peer) { return peerAt_.at(&peer)->caller; }
-  [[nodiscard]] std::vector<SessionId> toExpire() const;
+  [[nodiscard]] std::vector<SessionId> toExpire();
   void applied(schema::Command::Reader command, const Applied& result);
   void afterGroup();
   Task<void> tick();
@@ -123,6 +140,7 @@ class Server final : public RpcHandler {
   Proposer proposer_;
   Sessions sessions_;
   Leases leases_;
+  Locks locks_;
   Queries queries_;
   NameLocks names_;
   RemovalGate removals_;
@@ -132,13 +150,6 @@ class Server final : public RpcHandler {
   SpaceWatch space_;
   CommandLog* log_ = nullptr;
   std::unique_ptr<Checkpointer> checkpointer_;
-  struct Connection {
-    Connection(RpcPeer& p, SessionId s) : peer(&p), session(s) {}
-    RpcPeer* peer;
-    SessionId session;
-    Caller caller;
-    uint64_t reclaimSerial = 0;  // while the session reclaims: of what it listed so far
-  };
   // In the order in which they came, so that what goes to all goes in the same order in every
   // simulated run.
   std::list<Connection> peers_;

@@ -23,10 +23,10 @@ const Sessions::State* Sessions::find(SessionId id) const {
   return it == sessions_.end() ? nullptr : &it->second;
 }
 
-std::vector<SessionId> Sessions::expired(TimePoint now) const {
+std::vector<SessionId> Sessions::silent(TimePoint now, Duration longerThan) const {
   std::vector<SessionId> out;
   for (const auto& [id, s] : sessions_)
-    if (now - s.heard > timeout_) out.push_back(id);
+    if (now - s.heard > longerThan) out.push_back(id);
   return out;
 }
 

@@ -43,7 +43,11 @@ class Sessions {
     return s != nullptr && s->leases;
   }
   // Those not heard for the timeout.
-  [[nodiscard]] std::vector<SessionId> expired(TimePoint now) const;
+  [[nodiscard]] std::vector<SessionId> expired(TimePoint now) const {
+    return silent(now, timeout_);
+  }
+  // Those not heard for longer than this.
+  [[nodiscard]] std::vector<SessionId> silent(TimePoint now, Duration longerThan) const;
   // We were not running for so long: nobody could be heard.
   void forgive(Duration gap);
 

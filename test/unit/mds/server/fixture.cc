@@ -123,6 +123,7 @@ Peer::Peer(sim::SimWorld& w, const std::string& host, Identity self, std::string
     auto push = m.body<schema::MdsPush>();
     if (push.isMapChanged()) pushedEpochs.push_back(push.getMapChanged());
     if (push.isRecall()) onRecall(push.getRecall());
+    if (push.isLockGranted()) onLockGranted(push.getLockGranted());
   };
   o.onConnect = [this](RpcClient& c) { return onConnect(c); };
   rpc = std::make_unique<RpcClient>(env, std::move(o));

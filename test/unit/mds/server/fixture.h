@@ -53,6 +53,7 @@ class Peer {
 
  protected:
   virtual void onRecall(schema::Recall::Reader) {}
+  virtual void onLockGranted(schema::LockGrant::Reader) {}
   // Before the answer goes to whoever asked.
   virtual void onAnswer(schema::MdsRequest::Reader, const Got&) {}
   virtual Task<Result<void>> onConnect(RpcClient&) { co_return Result<void>{}; }

@@ -65,6 +65,7 @@ Task<Result<void>> LeaseClient::onConnect(RpcClient& client) {
   fill(reclaim.initRead(static_cast<uint32_t>(read.size())), read);
   fill(reclaim.initWrite(static_cast<uint32_t>(write.size())), write);
   fill(reclaim.initOpen(static_cast<uint32_t>(opens.size())), opens);
+  addToReclaim(reclaim);
   auto got = co_await client.callNow(std::move(m), 1s);
   CO_TRY(got);
   const uint64_t serial = got->body<schema::MdsReply>().getLeaseSerial();

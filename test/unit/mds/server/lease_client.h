@@ -55,6 +55,7 @@ class LeaseClient : public Client {
   void onRecall(schema::Recall::Reader recall) override;
   void onAnswer(schema::MdsRequest::Reader request, const Got& got) override;
   Task<Result<void>> onConnect(RpcClient& rpc) override;
+  virtual void addToReclaim(schema::Reclaim::Builder) {}
 
  private:
   void granted(InodeId ino, LeaseMode mode, uint64_t serial);

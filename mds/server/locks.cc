@@ -1,0 +1,80 @@
+#include "mds/server/locks.h"
+
+#include <algorithm>
+
+namespace cairn::mds {
+
+Task<Result<void>> Locks::settled(Caller& caller, SessionId session) {
+  if (sessions_.isUnreclaimed(session))
+    co_return fail(Errc::kInvalid, "a session reclaims what it holds before it asks for more");
+  if (!sessions_.awaitsOthers(session)) co_return Result<void>{};
+  Wait wait(reactor_, caller);
+  while (sessions_.awaitsOthers(session)) {
+    CO_TRY(caller.mayWait());
+    auto at = unsettled_.insert(unsettled_.end(), {session, &wait});
+    co_await wait;
+    unsettled_.erase(at);
+  }
+  if (!sessions_.alive(session)) co_return fail(Errc::kSessionExpired);
+  co_return Result<void>{};
+}
+
+Task<Result<Locks::Done>> Locks::set(Caller& caller, FileLock lock, std::optional<uint64_t> wait) {
+  const SessionId session = lock.owner.session;
+  if (lock.piece.type != LockType::kNone) CO_TRY(co_await settled(caller, session));
+  if (wait && table_.waits(session, *wait))
+    co_return fail(Errc::kInvalid, "another request of this session waits under that number");
+  Done done;
+  done.outcome = table_.set(lock, wait);
+  done.serial = table_.serial();
+  if (done.outcome == LockOutcome::kConflict) refusedFor_.merge(table_.inTheWay(lock));
+  pushGrants();
+  co_return done;
+}
+
+Task<Result<std::optional<FileLock>>> Locks::test(Caller& caller, FileLock lock) {
+  CO_TRY(co_await settled(caller, lock.owner.session));
+  auto found = table_.test(lock);
+  if (found) refusedFor_.insert(found->owner.session);
+  co_return found;
+}
+
+bool Locks::reclaimed(SessionId session, const std::vector<FileLock>& locks) {
+  const bool all = table_.replace(session, locks);
+  pushGrants();
+  wakeUnsettled();
+  return all;
+}
+
+void Locks::drop(SessionId session) {
+  table_.dropSession(session);
+  refusedFor_.erase(session);
+  pushGrants();
+  wakeUnsettled();
+}
+
+void Locks::dropInode(InodeId ino) {
+  table_.dropInode(ino);
+  pushGrants();
+}
+
+void Locks::wakeUnsettled() {
+  for (const Unsettled& u : unsettled_) u.wait->wake();
+}
+
+void Locks::pushGrants() {
+  for (const LockGrant& grant : table_.takeGrants()) push_(grant);
+}
+
+std::vector<SessionId> Locks::overdue(TimePoint now, Duration silence) {
+  std::vector<SessionId> out;
+  const auto refusedFor = std::exchange(refusedFor_, {});
+  for (SessionId id : sessions_.silent(now, silence)) {
+    const bool awaited = sessions_.isUnreclaimed(id) && now - started_ > silence &&
+                         std::ranges::any_of(unsettled_, [id](auto& u) { return u.session != id; });
+    if (awaited || refusedFor.contains(id) || table_.blocksOthers(id)) out.push_back(id);
+  }
+  return out;
+}
+
+}  // namespace cairn::mds

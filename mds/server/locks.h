@@ -1,0 +1,78 @@
+// The server's side of file locks (common/schema/LOCKS.md): requests against the lock table, grants
+// to those who wait, the grace after a restart, and who has to be expired. One reactor thread.
+//
+// A lock that is not to be had is not waited for here: the client is told that it waits, and gets a
+// push. What a request does wait for is that sessions of before the restart have reclaimed, which
+// is over soon (overdue()); its caller may leave earlier.
+#pragma once
+
+#include <functional>
+#include <list>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "common/reactor/task.h"
+#include "mds/server/caller.h"
+#include "mds/server/lock_table.h"
+#include "mds/server/sessions.h"
+
+namespace cairn::mds {
+
+class Locks {
+ public:
+  // Tells the session, if it is connected. What is pushed to others may go out before the answer
+  // to the request that caused it; what is pushed to a waiter goes out behind the answer that said
+  // that it waits. All outlive it.
+  using Push = std::function<void(const LockGrant&)>;
+  Locks(Reactor& reactor, const Sessions& sessions, Push push)
+      : reactor_(reactor), sessions_(sessions), push_(std::move(push)) {}
+
+  // Sessions of before the start may hold anything until they reclaim.
+  void start(TimePoint now) { started_ = now; }
+
+  struct Done {
+    LockOutcome outcome = LockOutcome::kGranted;
+    uint64_t serial = 0;
+  };
+  // kUnavailable, kBusyTryLater: see Caller. kInvalid: the session has not reclaimed, or waits
+  // under that number already.
+  Task<Result<Done>> set(Caller& caller, FileLock lock, std::optional<uint64_t> wait);
+  Task<Result<std::optional<FileLock>>> test(Caller& caller, FileLock lock);
+  void cancel(SessionId session, uint64_t wait) { table_.cancel(session, wait); }
+
+  // The session holds this and nothing else, and waits for nothing. False if it claims what others
+  // hold, which no client does that keeps the contract.
+  bool reclaimed(SessionId session, const std::vector<FileLock>& locks);
+  // The session was ended; it is fenced, if it was expired.
+  void drop(SessionId session);
+  void dropInode(InodeId ino);
+
+  // Sessions to be expired: they were not heard for `silence`, and others wait for their locks,
+  // were just refused for them, or wait for their reclaim.
+  [[nodiscard]] std::vector<SessionId> overdue(TimePoint now, Duration silence);
+  // We were not running for so long.
+  void forgive(Duration gap) { started_ += gap; }
+
+  [[nodiscard]] const LockTable& table() const { return table_; }
+
+ private:
+  struct Unsettled {
+    SessionId session;
+    Wait* wait;
+  };
+  // Waits until every other session has said what it holds.
+  Task<Result<void>> settled(Caller& caller, SessionId session);
+  void wakeUnsettled();
+  void pushGrants();
+
+  Reactor& reactor_;
+  const Sessions& sessions_;
+  const Push push_;
+  LockTable table_;
+  std::list<Unsettled> unsettled_;
+  std::set<SessionId> refusedFor_;  // since overdue() was asked last
+  TimePoint started_;
+};
+
+}  // namespace cairn::mds
