@@ -66,6 +66,12 @@ class Handle {
   uint64_t seen;  // errors that were reported, see ErrorSeq
   ReadPattern pattern;
   bool released = false;
+  bool broken = false;  // locks that were taken through it are lost, see FileLocks
+  // Asked under a lease: then the session lives, and nobody else has the locks yet.
+  [[nodiscard]] Result<void> usable() const {
+    if (broken) return fail(Errc::kIo, "locks that were taken through this handle are lost");
+    return {};
+  }
 };
 
 class File : public std::enable_shared_from_this<File> {
@@ -99,7 +105,7 @@ class File : public std::enable_shared_from_this<File> {
   Task<Result<void>> sync(bool sizeOnly);
   // Any change of attributes; a size truncates or extends, under the write lease.
   Task<Result<Attr>> setattr(AttrChange change);
-  Task<Result<void>> fallocate(int mode, uint64_t offset, uint64_t length);
+  Task<Result<void>> fallocate(const Handle& handle, int mode, uint64_t offset, uint64_t length);
   Task<Result<uint64_t>> seek(uint64_t offset, int whence);
 
   // Whether anything is not flushed or not committed.

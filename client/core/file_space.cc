@@ -78,7 +78,8 @@ Task<Result<void>> File::extendTo(uint64_t size) {
 
 // ---- fallocate(2) ----
 
-Task<Result<void>> File::fallocate(int mode, uint64_t offset, uint64_t length) {
+Task<Result<void>> File::fallocate(const Handle& handle, int mode, uint64_t offset,
+                                   uint64_t length) {
   const bool keepSize = (mode & FALLOC_FL_KEEP_SIZE) != 0;
   const int what = mode & ~FALLOC_FL_KEEP_SIZE;
   if (what != 0 && what != FALLOC_FL_ZERO_RANGE && what != FALLOC_FL_PUNCH_HOLE)
@@ -93,6 +94,7 @@ Task<Result<void>> File::fallocate(int mode, uint64_t offset, uint64_t length) {
   auto use = co_await enter(LeaseMode::kWrite);
   CO_TRY(use);
   auto gate = co_await gate_.lock(0, 1, true);
+  CO_TRY(handle.usable());
   co_await drain(0, UINT64_MAX);
   CO_TRY(co_await commit(false));
   if (what != 0) CO_TRY(co_await punch(offset, end));

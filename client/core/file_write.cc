@@ -37,6 +37,7 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data) {
     if (!tailInTheWay(offset + data.size())) break;
     CO_TRY(co_await cleanTail());
   }
+  CO_TRY(handle.usable());
   if (through) co_return co_await writeThrough(offset, std::move(data));
   dirty_.write(offset, data.bytes());
   state_.wrote(core_.env.reactor.wallNow());

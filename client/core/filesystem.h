@@ -28,7 +28,9 @@
 #include "common/base/ids.h"
 #include "common/base/result.h"
 #include "common/base/units.h"
+#include "common/locks/lock_ranges.h"
 #include "common/net/network.h"
+#include "common/reactor/sync.h"
 #include "common/reactor/task.h"
 
 namespace cairn::client {
@@ -54,6 +56,28 @@ struct DirEntry {
 struct DirPage {
   std::vector<DirEntry> entries;
   bool end = false;
+};
+
+// A lock as it is asked for (common/schema/LOCKS.md).
+struct LockRequest {
+  LockSpace space = LockSpace::kRange;
+  uint64_t owner = 0;  // the kernel's number
+  LockPiece piece;     // kNone: unlock. flock: the whole file.
+};
+
+// How its asker interrupts a request that may wait. One reactor thread.
+class LockWait {
+ public:
+  explicit LockWait(Reactor& reactor) : changed_(reactor) {}
+  void interrupt() {
+    interrupted_ = true;
+    changed_.set();
+  }
+
+ private:
+  friend class FileLocks;
+  Event changed_;  // interrupted, granted, to be asked for again, or the mount ends
+  bool interrupted_ = false;
 };
 
 // What setattr changes; unset fields stay.
@@ -169,6 +193,19 @@ class Filesystem {
   virtual Task<Result<uint64_t>> copyRange(std::shared_ptr<Handle> in, uint64_t inOffset,
                                            std::shared_ptr<Handle> out, uint64_t outOffset,
                                            uint64_t length) = 0;
+
+  // ---- File locks, as exact as on one machine (common/schema/LOCKS.md) ----
+  // Handles through which locks were taken that were lost with the session give kIo from then on.
+
+  // Locks or unlocks. Without `wait`: kWouldBlock if somebody else is in the way. With it: waits;
+  // kInterrupted if it was interrupted first, kDeadlock. kNoLocks: there are too many.
+  virtual Task<Result<void>> lock(std::shared_ptr<Handle> h, LockRequest what,
+                                  std::shared_ptr<LockWait> wait) = 0;
+  // A lock that is in the way of this one, or type kNone. Its pid is known on the same mount only.
+  virtual Task<Result<LockPiece>> testLock(std::shared_ptr<Handle> h, LockRequest what) = 0;
+  // close(2) of a descriptor by this owner: its ranges of the inode are unlocked. What was locked
+  // through the handle by others goes with release().
+  virtual Task<void> unlockRanges(std::shared_ptr<Handle> h, uint64_t owner) = 0;
 
   // ---- The cache above: the kernel's, kept exact by the FUSE edge ----
 

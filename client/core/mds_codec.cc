@@ -85,4 +85,14 @@ Result<ChunkList> readChunksReply(const InMessage& m) {
   return readChunks(body.getChunks().getChunks());
 }
 
+void writeLock(const HeldLock& lock, schema::FileLock::Builder out) {
+  out.setIno(lock.ino.value);
+  out.setOwner(lock.owner);
+  out.setSpace(static_cast<schema::LockSpace>(lock.space));
+  out.setType(static_cast<schema::LockType>(lock.piece.type));
+  out.setStart(lock.piece.start);
+  out.setEnd(lock.piece.end);
+  out.setPid(lock.piece.pid);
+}
+
 }  // namespace cairn::client

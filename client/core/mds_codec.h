@@ -10,5 +10,6 @@ Result<ServerAttr> readAttrReply(const InMessage& m);
 Result<ServerEntry> readEntryReply(const InMessage& m);
 Result<std::string> readDataReply(const InMessage& m);
 Result<ChunkList> readChunksReply(const InMessage& m);
+void writeLock(const HeldLock& lock, schema::FileLock::Builder out);
 
 }  // namespace cairn::client

@@ -296,6 +296,46 @@ Task<Result<void>> MdsOps::release(std::vector<InodeId> inodes) {
   co_return Result<void>{};
 }
 
+Task<Result<LockAnswer>> MdsOps::lock(HeldLock what, std::function<uint64_t()> begin,
+                                      std::function<bool()> givenUp, Event* early) {
+  auto reply = co_await session_.query(
+      [&](Request r) {
+        auto lock = r.initLock();
+        writeLock(what, lock.initLock());
+        const uint64_t id = begin();
+        lock.setWait(id != 0);
+        lock.setId(id);
+      },
+      std::move(givenUp), early);
+  CO_TRY(reply);
+  co_return decode(*reply, [](const InMessage& m) -> Result<LockAnswer> {
+    auto body = m.body<schema::MdsReply>();
+    if (!body.isLock() || static_cast<uint16_t>(body.getLock().getOutcome()) > 3)
+      return fail(Errc::kBadMessage, "the MDS answered another question");
+    auto lock = body.getLock();
+    return LockAnswer{static_cast<LockAnswer::Outcome>(lock.getOutcome()), lock.getSerial()};
+  });
+}
+
+Task<Result<LockPiece>> MdsOps::testLock(HeldLock what) {
+  auto reply = co_await session_.query([&](Request r) { writeLock(what, r.initLockTest()); });
+  CO_TRY(reply);
+  co_return decode(*reply, [](const InMessage& m) -> Result<LockPiece> {
+    auto body = m.body<schema::MdsReply>();
+    if (!body.isLockHeld() || static_cast<uint16_t>(body.getLockHeld().getType()) > 2)
+      return fail(Errc::kBadMessage, "the MDS answered another question");
+    auto held = body.getLockHeld();
+    return LockPiece{held.getStart(), held.getEnd(), static_cast<LockType>(held.getType()),
+                     held.getPid()};
+  });
+}
+
+Task<Result<void>> MdsOps::cancelLock(uint64_t id, bool once) {
+  CO_TRY(co_await session_.query([id](Request r) { r.setLockCancel(id); }, [once] { return once; },
+                                 nullptr));
+  co_return Result<void>{};
+}
+
 namespace {
 void fillChunks(schema::Chunks::Builder c, InodeId ino, uint32_t first, uint32_t count) {
   c.setIno(ino.value);

@@ -52,6 +52,12 @@ struct CommitRequest {
   std::optional<int64_t> mtimeNs;
 };
 
+struct LockAnswer {
+  enum class Outcome : uint8_t { kGranted, kConflict, kDeadlock, kWaiting };
+  Outcome outcome = Outcome::kGranted;
+  uint64_t serial = 0;
+};
+
 class MdsOps {
  public:
   // Leases that come with answers are entered into `leases` before an operation returns.
@@ -82,6 +88,14 @@ class MdsOps {
   Task<Result<ServerEntry>> lease(InodeId ino, bool write);
   Task<Result<void>> returnLeases(std::vector<LeaseReturn> leases);
   Task<Result<void>> release(std::vector<InodeId> inodes);
+  // Locks or unlocks. `begin` is called for each attempt and gives the number under which it waits;
+  // 0: it does not. `givenUp`, `early`: see Session::query.
+  Task<Result<LockAnswer>> lock(HeldLock what, std::function<uint64_t()> begin,
+                                std::function<bool()> givenUp, Event* early);
+  // What is in the way; type kNone: nothing.
+  Task<Result<LockPiece>> testLock(HeldLock what);
+  // Tried once, or until it is answered.
+  Task<Result<void>> cancelLock(uint64_t id, bool once);
   // At most kMaxChunksPerCall.
   Task<Result<ChunkList>> chunks(InodeId ino, uint32_t first, uint32_t count);
   Task<Result<ChunkList>> allocChunks(InodeId ino, uint32_t first, uint32_t count);

@@ -22,13 +22,15 @@ Mount::Mount(Env& env, Options options, MountInfo info)
                   [this] {
                     return Session::Holdings{.open = files_.openInodes(),
                                              .read = leases_.all(LeaseMode::kRead),
-                                             .write = leases_.all(LeaseMode::kWrite)};
+                                             .write = leases_.all(LeaseMode::kWrite),
+                                             .locks = locks_.reclaim()};
                   },
               .onExpired =
                   [this] {
                     io_.sessionLost();
                     leases_.sessionLost();
                     files_.sessionLost();
+                    locks_.sessionLost();
                   },
               .onOpened =
                   [this](SessionId id) {
@@ -38,6 +40,7 @@ Mount::Mount(Env& env, Options options, MountInfo info)
               .onMapChanged = [this](MapEpoch epoch) { maps_.announced(epoch); },
               .onRecall = [this](InodeId ino, uint64_t serial,
                                  bool toRead) { scope_.spawn(answerRecall(ino, serial, toRead)); },
+              .onLockGranted = [this](uint64_t id, uint64_t serial) { locks_.granted(id, serial); },
               .onAnswered = [this](TimePoint sentAt) { leases_.renewed(sentAt, maps_.lease()); },
               .onBarrier =
                   [this](MapEpoch epoch) {
@@ -72,6 +75,7 @@ Mount::Mount(Env& env, Options options, MountInfo info)
                   if (onDataChanged) onDataChanged(ino);
                 }},
       files_(core_),
+      locks_(env_, mds_, stop_),
       ended_(env.reactor) {}
 
 Mount::~Mount() {
@@ -148,6 +152,7 @@ Task<void> Mount::abandon() {
   maps_.news().fire();
   files_.stop();
   leases_.wake();
+  locks_.wake();
   if (ending_) {
     co_await ended_.wait();
     co_return;
@@ -169,6 +174,7 @@ Task<void> Mount::shutDown() {
   maps_.news().fire();
   files_.stop();
   leases_.wake();
+  locks_.wake();
   co_await session_.close();
   co_await links_.close();
   co_await gate_.drained();

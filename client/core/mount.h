@@ -2,6 +2,7 @@
 // reactor thread.
 #pragma once
 
+#include "client/core/file_locks.h"
 #include "client/core/file_table.h"
 #include "client/core/op_gate.h"
 
@@ -59,6 +60,10 @@ class Mount final : public Filesystem {
   Task<Result<uint64_t>> copyRange(std::shared_ptr<Handle> in, uint64_t inOffset,
                                    std::shared_ptr<Handle> out, uint64_t outOffset,
                                    uint64_t length) override;
+  Task<Result<void>> lock(std::shared_ptr<Handle> h, LockRequest what,
+                          std::shared_ptr<LockWait> wait) override;
+  Task<Result<LockPiece>> testLock(std::shared_ptr<Handle> h, LockRequest what) override;
+  Task<void> unlockRanges(std::shared_ptr<Handle> h, uint64_t owner) override;
 
  private:
   Task<void> shutDown();
@@ -88,6 +93,7 @@ class Mount final : public Filesystem {
   DirtyBudget budget_;
   Core core_;
   FileTable files_;
+  FileLocks locks_;
   bool ending_ = false;
   Result<void> lost_;  // what abandon() found unflushed
   Event ended_;

@@ -140,14 +140,36 @@ Task<Result<void>> Mount::fsyncInode(InodeId ino) {
 Task<void> Mount::release(std::shared_ptr<Handle> h) {
   OpGate::Pass pass(gate_);
   if (!pass.admitted()) co_return;  // the session goes as a whole
+  co_await locks_.released(h);
   files_.release(*h);
+}
+
+Task<Result<void>> Mount::lock(std::shared_ptr<Handle> h, LockRequest what,
+                               std::shared_ptr<LockWait> wait) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  co_return co_await locks_.lock(std::move(h), what, std::move(wait));
+}
+
+Task<Result<LockPiece>> Mount::testLock(std::shared_ptr<Handle> h, LockRequest what) {
+  OpGate::Pass pass(gate_);
+  CO_TRY(pass.admitted());
+  auto held = co_await mds_.testLock({h->file->ino(), what.space, what.owner, what.piece});
+  CO_TRY(h->usable());
+  co_return held;
+}
+
+Task<void> Mount::unlockRanges(std::shared_ptr<Handle> h, uint64_t owner) {
+  OpGate::Pass pass(gate_);
+  if (!pass.admitted()) co_return;
+  co_await locks_.unlockRanges(h->file->ino(), owner);
 }
 
 Task<Result<void>> Mount::fallocate(std::shared_ptr<Handle> h, int mode, uint64_t offset,
                                     uint64_t length) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  auto done = co_await h->file->fallocate(mode, offset, length);
+  auto done = co_await h->file->fallocate(*h, mode, offset, length);
   leases_.changed(h->file->ino());
   co_return done;
 }

@@ -31,7 +31,6 @@ Result<std::shared_ptr<RpcClient>> OsdLinks::to(const OsdEntry& osd) {
                 "osd " + std::to_string(osd.id.value) + ": " + where.error().message);
   if (link.client) scope_.spawn(retire(std::move(link.client)));
   RpcClient::Options options;
-  options.expected = schema::Hello::Role::OSD;
   options.to = *where;
   options.self = self_;
   options.silenceTimeout = kSilence;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "client/core/decode.h"
+#include "client/core/mds_codec.h"
 #include "common/logging/log.h"
 
 namespace cairn::client {
@@ -12,7 +13,8 @@ namespace {
 // that answers others but not us.
 constexpr Duration kAttemptTimeout = 15s;
 constexpr Duration kReclaimTimeout = 5s;
-constexpr size_t kReclaimBatch = 100'000;  // what one message holds
+constexpr size_t kReclaimBatch = 60'000;  // inodes in one message
+constexpr size_t kLockBatch = 8'000;      // locks; both together stay below its limit
 constexpr Duration kEndTimeout = 3s;
 // A garbled answer breaks the connection and is asked for again, but not for ever.
 constexpr int kMaxGarbled = 5;
@@ -42,7 +44,6 @@ Session::Session(Env& env, const Options& options, MountInfo info, Event& stop, 
     RpcClient::Options o;
     o.to = e;
     o.self.role = schema::Hello::Role::CLIENT;
-    o.expected = schema::Hello::Role::MDS;
     o.onPush = [this](const InMessage& message) {
       auto push = message.body<schema::MdsPush>();
       if (push.isMapChanged()) hooks_.onMapChanged(MapEpoch{push.getMapChanged()});
@@ -50,6 +51,8 @@ Session::Session(Env& env, const Options& options, MountInfo info, Event& stop, 
         auto recall = push.getRecall();
         hooks_.onRecall(InodeId{recall.getIno()}, recall.getSerial(), recall.getToRead());
       }
+      if (push.isLockGranted())
+        hooks_.onLockGranted(push.getLockGranted().getId(), push.getLockGranted().getSerial());
     };
     o.onConnect = [this](RpcClient& client) { return reclaim(client); };
     members_.push_back(std::make_unique<RpcClient>(env_, std::move(o)));
@@ -62,7 +65,7 @@ Task<Result<void>> Session::reclaim(RpcClient& client) {
   if (!id_) co_return Result<void>{};
   const Holdings held = hooks_.holdings();
   const size_t all = held.open.size() + held.read.size() + held.write.size();
-  size_t told = 0;
+  size_t told = 0, locksTold = 0;
   do {
     OutMessage message;
     auto request = message.body<schema::MdsRequest>();
@@ -81,12 +84,16 @@ Task<Result<void>> Session::reclaim(RpcClient& client) {
     part(held.open, [&](uint32_t n) { return reclaim.initOpen(n); });
     part(held.read, [&](uint32_t n) { return reclaim.initRead(n); });
     part(held.write, [&](uint32_t n) { return reclaim.initWrite(n); });
-    reclaim.setLast(end == all);
+    // Locks take more room: they come by fewer, with the last inodes and behind them.
+    const size_t locks = end < all ? 0 : std::min(kLockBatch, held.locks.size() - locksTold);
+    auto list = reclaim.initLocks(static_cast<uint32_t>(locks));
+    for (uint32_t i = 0; i < locks; ++i) writeLock(held.locks[locksTold++], list[i]);
+    reclaim.setLast(end == all && locksTold == held.locks.size());
     reclaim.setLeases(true);
     auto reply = co_await client.callNow(std::move(message), kReclaimTimeout);
     CO_TRY(reply);
     told = end;
-  } while (told < all);
+  } while (told < all || locksTold < held.locks.size());
   co_return Result<void>{};
 }
 
@@ -121,6 +128,10 @@ Task<Result<InMessage>> Session::attempt(const Fill& fill, SessionId session, ui
 }
 
 Task<Result<InMessage>> Session::query(Fill fill) {
+  return query(std::move(fill), [] { return false; }, nullptr);
+}
+
+Task<Result<InMessage>> Session::query(Fill fill, std::function<bool()> givenUp, Event* early) {
   Retry retry(env_, stop_, options_.requestTimeout, "mds");
   int garbled = 0;
   while (!stop_.isSet()) {
@@ -136,7 +147,9 @@ Task<Result<InMessage>> Session::query(Fill fill) {
     } else if (!worthRepeating(reply.error(), garbled)) {
       co_return reply;
     }
-    CO_TRY(co_await retry.pause(reply.error()));
+    if (givenUp()) co_return reply;
+    CO_TRY(co_await retry.pause(reply.error(), early));
+    if (givenUp()) co_return reply;
   }
   co_return fail(Errc::kCanceled, "unmounting");
 }

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "client/core/filesystem.h"
+#include "client/core/held_lock.h"
 #include "client/core/retry.h"
 #include "common/reactor/sync.h"
 #include "common/schema/mds.capnp.h"
@@ -33,6 +34,7 @@ class Session {
  public:
   struct Holdings {
     std::vector<InodeId> open, read, write;  // open inodes, leases
+    std::vector<HeldLock> locks;
   };
   struct Hooks {
     // What this mount holds, for the reclaim.
@@ -45,6 +47,8 @@ class Session {
     // Pushed by the MDS.
     std::function<void(MapEpoch)> onMapChanged;
     std::function<void(InodeId, uint64_t serial, bool toRead)> onRecall;
+    // Called when the push is read: before answers that came with it, or after them, are.
+    std::function<void(uint64_t id, uint64_t serial)> onLockGranted;
     // A request of the open session that was sent at this time was answered.
     std::function<void(TimePoint sentAt)> onAnswered;
     // Data requests must carry at least this epoch (see LEASES.md).
@@ -60,6 +64,10 @@ class Session {
   // Opens the first session within `patience` (0 = wait for ever).
   Task<Result<void>> open(Duration patience);
   Task<Result<InMessage>> query(Fill fill);
+  // The same, but not repeated once `givenUp` says so: the error is that of the last attempt, after
+  // which the MDS is told all that this mount holds before it hears anything else. `early`, when
+  // set, ends the wait between attempts.
+  Task<Result<InMessage>> query(Fill fill, std::function<bool()> givenUp, Event* early);
   Task<Result<InMessage>> mutate(Fill fill, Repeat repeat);
   // Tells the MDS that the session is over, if it can be reached soon. Nothing else is sent after.
   Task<void> end();

@@ -96,6 +96,7 @@ const fuse_lowlevel_ops& operations() {
     addNamespaceOps(ops);
     addAttributeOps(ops);
     addFileOps(ops);
+    addLockOps(ops);
     addDirectoryOps(ops);
     return ops;
   }();
@@ -226,6 +227,7 @@ Task<void> FuseEdge::serve() {
     if (events < 0 && events != -EINTR) break;
   }
   mounted_ = false;  // the kernel has taken it down
+  for (LockWait* wait : lockWaits) wait->interrupt();
   co_await scope_.join();
   while (!dropping_.empty()) co_await dropped_.wait();
 }

@@ -28,6 +28,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -44,6 +45,10 @@ namespace cairn::client {
 struct OpenFile {
   std::shared_ptr<Handle> handle;
 };
+
+inline std::shared_ptr<Handle> handleOf(const fuse_file_info* info) {
+  return reinterpret_cast<OpenFile*>(info->fh)->handle;
+}
 
 // An open directory: the page of entries fetched last, so that the kernel's small readdir buffers
 // cost no round trips.
@@ -109,6 +114,9 @@ class FuseEdge {
   // Begins to drop the kernel's pages of the file: they may be wrong.
   void startDrop(InodeId ino);
   [[nodiscard]] bool dropping(InodeId ino) const { return dropping_.contains(ino); }
+  // Requests for locks that may wait for long: they end when the kernel has let go of the mount,
+  // for nobody will unlock what they would be granted.
+  std::unordered_set<LockWait*> lockWaits;
   // The attributes, when no stale page is left that they would make readable.
   Task<Result<Attr>> settledAttr(InodeId ino);
 
@@ -141,6 +149,7 @@ Task<Result<void>> replyDone(fuse_req_t request, Task<Result<void>> task);
 void addNamespaceOps(fuse_lowlevel_ops& ops);
 void addAttributeOps(fuse_lowlevel_ops& ops);
 void addFileOps(fuse_lowlevel_ops& ops);
+void addLockOps(fuse_lowlevel_ops& ops);
 void addDirectoryOps(fuse_lowlevel_ops& ops);
 
 }  // namespace cairn::client

@@ -5,10 +5,6 @@ namespace cairn::client {
 
 namespace {
 
-std::shared_ptr<Handle> handleOf(const fuse_file_info* info) {
-  return reinterpret_cast<OpenFile*>(info->fh)->handle;
-}
-
 Task<Result<void>> replyOpen(FuseEdge& edge, fuse_req_t request, fuse_file_info info,
                              Task<Result<Filesystem::Opened>> task) {
   auto opened = co_await std::move(task);
@@ -39,6 +35,16 @@ Task<Result<void>> replyRead(fuse_req_t request, Task<Result<std::vector<Buffer>
 Task<Result<void>> replyWritten(fuse_req_t request, size_t size, Task<Result<void>> task) {
   CO_TRY(co_await std::move(task));
   fuse_reply_write(request, size);
+  co_return Result<void>{};
+}
+
+// close(2): the owner's POSIX locks go, whatever became of the data.
+Task<Result<void>> flushFile(FuseEdge& edge, fuse_req_t request, std::shared_ptr<Handle> handle,
+                             uint64_t owner) {
+  auto flushed = co_await edge.fs.flush(handle);
+  co_await edge.fs.unlockRanges(std::move(handle), owner);
+  CO_TRY(flushed);
+  fuse_reply_err(request, 0);
   co_return Result<void>{};
 }
 
@@ -89,7 +95,7 @@ void write(fuse_req_t r, fuse_ino_t, const char* data, size_t size, off_t offset
 
 void flush(fuse_req_t r, fuse_ino_t, fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
-  e.run(r, "flush", replyDone(r, e.fs.flush(handleOf(info))));
+  e.run(r, "flush", flushFile(e, r, handleOf(info), info->lock_owner));
 }
 
 void fsync(fuse_req_t r, fuse_ino_t, int, fuse_file_info* info) {

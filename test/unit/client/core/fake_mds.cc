@@ -28,6 +28,10 @@ uint64_t writerOnly(schema::Mutation::Reader m) {
 std::string text(capnp::Data::Reader d) {
   return {reinterpret_cast<const char*>(d.begin()), d.size()};
 }
+
+FakeMds::AskedLock read(schema::FileLock::Reader l, uint64_t id) {
+  return {l.getIno(), l.getOwner(), l.getSpace(), l.getType(), l.getStart(), l.getEnd(), id};
+}
 }  // namespace
 
 Task<Result<void>> FakeMds::onHello(const Identity& peer) {
@@ -80,6 +84,16 @@ void FakeMds::recall(const std::string& name, bool toRead) {
     r.setIno(names.at(name));
     r.setSerial(leaseSerial_);
     r.setToRead(toRead);
+    p->push(std::move(push));
+  }
+}
+
+void FakeMds::grantLock(uint64_t id) {
+  for (RpcPeer* p : peers_) {
+    OutMessage push;
+    auto g = push.body<schema::MdsPush>().initLockGranted();
+    g.setId(id);
+    g.setSerial(++lockSerial_);
     p->push(std::move(push));
   }
 }
@@ -160,10 +174,26 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
       reclaimedWrite.clear();
       for (uint64_t ino : r.getReclaim().getRead()) reclaimedRead.insert(ino);
       for (uint64_t ino : r.getReclaim().getWrite()) reclaimedWrite.insert(ino);
+      reclaimedLocks.clear();
+      for (auto l : r.getReclaim().getLocks()) reclaimedLocks.push_back(read(l, 0));
       events_.push_back("mds reclaim " + std::to_string(inodes.size()));
       reclaims.push_back(std::move(inodes));
       return {};
     }
+    case schema::MdsRequest::LOCK: {
+      auto wanted = r.getLock();
+      asked.push_back(read(wanted.getLock(), wanted.getWait() ? wanted.getId() : 0));
+      auto outcome = schema::LockReply::Outcome::GRANTED;
+      if (onLock) outcome = onLock(AskedLock(asked.back()));
+      return {Errc::kOk, [outcome, serial = ++lockSerial_](auto reply) {
+                reply.initLock().setOutcome(outcome);
+                reply.getLock().setSerial(serial);
+              }};
+    }
+    case schema::MdsRequest::LOCK_CANCEL:
+      canceled.push_back(r.getLockCancel());
+      if (onCancel) onCancel(r.getLockCancel());
+      return {};
     case schema::MdsRequest::SESSION_CLOSE:
       events_.push_back("mds session closed");
       sessions_.erase(session);

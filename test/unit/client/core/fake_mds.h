@@ -58,6 +58,20 @@ class FakeMds final : public RpcHandler {
   // Pushes a recall of the lease on the file; `leases` shows when it was given back.
   void recall(const std::string& name, bool toRead = false);
 
+  // A lock as it was asked for, or reclaimed. `id` 0: it does not wait.
+  struct AskedLock {
+    uint64_t ino = 0, owner = 0;
+    schema::LockSpace space{};
+    schema::LockType type{};
+    uint64_t start = 0, end = 0, id = 0;
+  };
+  std::vector<AskedLock> asked, reclaimedLocks;  // reclaimed: the latest
+  std::vector<uint64_t> canceled;
+  // Answers them; empty: all are granted.
+  std::function<schema::LockReply::Outcome(const AskedLock&)> onLock;
+  std::function<void(uint64_t id)> onCancel;  // before the answer
+  void grantLock(uint64_t id);
+
   ClusterMap map;
   std::map<std::string, uint64_t> names;
   std::map<uint64_t, FakeFile> files;
@@ -99,7 +113,7 @@ class FakeMds final : public RpcHandler {
   std::map<uint64_t, std::map<uint64_t, Answer>> sessions_;  // answers by sequence number
   uint64_t nextIno_ = 2, nextChunk_ = 100, nextSession_ = 7;
   int64_t clock_ = 1'000;
-  uint64_t leaseSerial_ = 0;
+  uint64_t leaseSerial_ = 0, lockSerial_ = 0;
 };
 
 }  // namespace cairn::client::test
