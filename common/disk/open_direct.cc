@@ -269,27 +269,6 @@ Result<DirectFile> openDirect(const std::string& path, const OpenOptions& option
   return DirectFile{file.commit(), size};
 }
 
-namespace {
-std::unexpected<Error> cannotMake(const std::string& path, int err) {
-  Error e = errnoError(err, "cannot make directory " + path);
-  switch (err) {
-    case EROFS:
-    case EACCES:
-    case EPERM:
-      e.message += ". Make the place writable for this user, or choose another directory";
-      break;
-    case ENOSPC:
-    case EDQUOT:
-      e.message += ". Free space there, or choose another directory";
-      break;
-    default:
-      e.message += ". Choose another directory";
-      break;
-  }
-  return fail(std::move(e));
-}
-}  // namespace
-
 Result<bool> makeDirectories(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) != 0) {
     if (errno == ENOENT && parentOf(path) != path) {
@@ -297,14 +276,14 @@ Result<bool> makeDirectories(const std::string& path) {
       TRY(parent);
       if (*parent) return makeDirectories(path);
       // The parent is there and yet takes no directory, as in /proc.
-      return cannotMake(path, ENOENT);
+      return fail(errnoError(ENOENT, "cannot make directory " + path));
     }
     struct stat st{};
     if (errno == EEXIST && ::stat(path.c_str(), &st) == 0) {
       if (S_ISDIR(st.st_mode)) return false;
       return fail(Errc::kNotDirectory, path + " exists and is not a directory");
     }
-    return cannotMake(path, errno);
+    return fail(errnoError(errno, "cannot make directory " + path));
   }
   TRY(syncParent(path));
   return true;

@@ -5,7 +5,6 @@
 #include <functional>
 #include <list>
 #include <memory>
-#include <optional>
 #include <unordered_map>
 
 #include "common/base/env.h"
@@ -41,8 +40,6 @@ class RpcClient {
   struct Options {
     Endpoint to;
     Identity self;
-    // What must answer there; anything else is refused, by name.
-    std::optional<schema::Hello::Role> expected = {};
     Duration connectTimeout = 3s;
     // A peer that answers nothing for so long while calls wait is taken for dead: the connection is
     // closed and its calls fail.

@@ -16,7 +16,6 @@ bool hopeless(const Error& error) {
 
 RpcClient::Options clientOptions(Endpoint to, Uuid cluster, OsdId self) {
   RpcClient::Options options;
-  options.expected = schema::Hello::Role::MDS;
   options.to = std::move(to);
   options.self = {schema::Hello::Role::OSD, cluster, self.value};
   options.connectTimeout = 1s;

@@ -170,6 +170,14 @@ void SimCluster::abandonMounts() {
   for (auto& m : mounts_) m.fs.reset();
 }
 
+void SimCluster::killMount(size_t i) {
+  Mounted& m = mounts_[i];
+  world.kill(*m.node);
+  CHECK_MESSAGE(world.await(*m.node, m.fs->abandon()), "abandon hangs");
+  CHECK_MESSAGE(world.drain(*m.node), "client: tasks are left");
+  m.fs.reset();
+}
+
 void SimCluster::killMounts() {
   for (auto& m : mounts_)
     if (m.fs) world.kill(*m.node);

@@ -54,8 +54,9 @@ class SimCluster {
 
   // ---- Mounts, from 0 ----
   void mount(size_t i);
-  void unmount(size_t i);  // everything is flushed
-  void killMounts();       // SIGKILL of all, and what is left of them cleaned up
+  void unmount(size_t i);    // everything is flushed
+  void killMount(size_t i);  // SIGKILL, and what is left of it cleaned up
+  void killMounts();         // all of them
   [[nodiscard]] client::Filesystem& fs(size_t i) { return *mounts_[i].fs; }
   [[nodiscard]] SimNode& clientNode(size_t i) { return *mounts_[i].node; }
   [[nodiscard]] Env& clientEnv(size_t i) { return *mounts_[i].env; }

@@ -76,7 +76,6 @@ MdsConnection::MdsConnection(Env& env, std::vector<Endpoint> servers)
   for (const auto& s : servers_) {
     RpcClient::Options o;
     o.to = s;
-    o.expected = schema::Hello::Role::MDS;
     clients_.push_back(std::make_unique<RpcClient>(env_, std::move(o)));
   }
 }

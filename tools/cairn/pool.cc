@@ -139,7 +139,6 @@ Task<void> askVersions(Env& env, const FileView& f, ChunkView& chunk) {
     }
     RpcClient::Options options;
     options.to = *to;
-    options.expected = schema::Hello::Role::OSD;
     options.connectTimeout = 1s;
     RpcClient client(env, std::move(options));
     OutMessage m;
