@@ -71,7 +71,7 @@ Attr InodeState::merged(uint64_t dirtyEnd) const {
   }
   if (mtimeNs_) {
     a.mtimeNs = *mtimeNs_;
-    a.ctimeNs = std::max(a.ctimeNs, a.mtimeNs);
+    a.ctimeNs = std::max(a.ctimeNs + 1, a.mtimeNs);  // what commitWrite makes of it
   }
   return a;
 }

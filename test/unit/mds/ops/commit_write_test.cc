@@ -12,7 +12,7 @@ TEST_CASE("commitWrite: the file grows and never shrinks") {
   auto a = grown.attr();
   CHECK(a.getSize() == 100);
   CHECK(a.getDataVersion() == before.dataVersion + 1);
-  CHECK(a.getCtimeNs() == mds.now);
+  CHECK(a.getCtimeNs() == before.ctimeNs);
   auto kept = mds.commit(f, 50);
   auto b = kept.attr();
   CHECK(b.getSize() == 100);
@@ -40,6 +40,28 @@ TEST_CASE("commitWrite: mtime is the writer's, and stays if it says none") {
   auto before = mds.inode(f).mtimeNs;
   CHECK(run(false) == before);
   CHECK(run(true) == 4711);
+}
+
+TEST_CASE("commitWrite: ctime is when it was written, moves on, and is not ahead of our clock") {
+  Mds mds;
+  auto f = mds.file("f");
+  auto ctimeOf = [&](int64_t mtime) {
+    return mds
+        .run([&](auto m) {
+          auto c = m.initCommitWrite();
+          c.setIno(f.value);
+          c.setMtimeNs(mtime);
+          c.setSetMtime(true);
+        })
+        .attr()
+        .getCtimeNs();
+  };
+  const int64_t before = mds.inode(f).ctimeNs;
+  mds.now += 1'000'000;
+  CHECK(ctimeOf(before + 500) == before + 500);
+  CHECK(ctimeOf(before + 400) == before + 501);
+  CHECK(mds.inode(f).mtimeNs == before + 400);
+  CHECK(ctimeOf(mds.now + 1'000'000'000) == mds.now);
 }
 
 TEST_CASE("commitWrite: it cleans the tail and drops setuid when the client did so") {
