@@ -92,7 +92,8 @@ Result<void> rename(OpContext& ctx, schema::Rename::Reader args) {
   if (exchange) ctx.attach(from, name, *target);
   if ((flags & kWhiteout) != 0) {
     // What overlay filesystems take for "deleted here": a character device 0:0.
-    Inode& whiteout = ctx.newInode(S_IFCHR, 0, 0, from.pool);
+    const uint32_t gid = (from.mode & S_ISGID) != 0 ? from.gid : 0;
+    Inode& whiteout = ctx.newInode(S_IFCHR, 0, gid, from.pool);
     ctx.attach(from, name, whiteout);
   }
   ctx.modified(from);

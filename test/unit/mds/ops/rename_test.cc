@@ -139,6 +139,20 @@ TEST_CASE("rename WHITEOUT: a character device 0:0 stays behind") {
   CHECK(mds.names(kRootInode) == std::vector<std::string>{"f", "g", "h"});
 }
 
+TEST_CASE("rename WHITEOUT: what is made in a set-group-ID directory has its group") {
+  Mds mds;
+  auto d = mds.make(kRootInode, "d", S_IFDIR | 02755).ino();
+  mds.run([&](auto m) {
+    auto s = m.initSetattr();
+    s.setIno(d.value);
+    s.setSetGid(true);
+    s.setGid(34);
+  });
+  mds.file("f", d);
+  CHECK(mds.rename(d, "f", kRootInode, "g", kWhiteout).ok());
+  CHECK(mds->lookup(d, "f")->gid == 34);
+}
+
 TEST_CASE("rename: refusals") {
   Mds mds;
   auto f = mds.file("f");
