@@ -85,6 +85,7 @@ Task<Result<LeaseTable::Use>> File::enter(LeaseMode mode) {
     if (auto use = tryEnter(mode)) co_return use;
   }
   co_return fail(Errc::kCanceled, "the mount has ended");
+    LeaseTable::Seeking seeking(core_.leases, ino_);
 }
 
 void File::changedOnDisk(uint64_t from, uint64_t to) {

@@ -146,6 +146,16 @@ Task<void> LeaseTable::settled(InodeId ino) {
   }
 }
 
+LeaseTable::Seeking::Seeking(LeaseTable& table, InodeId ino) : table_(table), ino_(ino) {
+  ++table_.seeking_[ino_];
+  table_.changed_.fire();
+}
+
+LeaseTable::Seeking::~Seeking() {
+  auto it = table_.seeking_.find(ino_);
+  if (--it->second == 0) table_.seeking_.erase(it);
+}
+
 Duration LeaseTable::handOut(InodeId ino) {
   auto it = entries_.find(ino);
   if (it == entries_.end() || it->second.givingUp || it->second.mode == LeaseMode::kNone) return {};
@@ -184,11 +194,13 @@ Task<void> LeaseTable::giveUp(InodeId ino) {
     e.mode = LeaseMode::kNone;
     if (hooks_.forget && !stop_.isSet()) {
       // The kernel cannot drop a page that an operation has locked which waits for this lease to be
-      // settled. The attributes are forgotten at once, and the kernel asks for them before it shows
-      // a page: whoever answers waits for the pages to be gone.
+      // settled, or for the MDS to grant another: that may come only after this return. The
+      // attributes are forgotten at once, and the kernel asks for them before it shows a page:
+      // whoever answers waits for the pages to be gone.
       auto done = std::make_shared<bool>(false);
       scope_.spawn(forgetThenTell(ino, e.directory, done));
-      while (!*done && e.waiting == 0 && !stop_.isSet()) co_await changed_.wait();
+      while (!*done && e.waiting == 0 && !seeking_.contains(ino) && !stop_.isSet())
+        co_await changed_.wait();
     }
   }
   back.serial = e.serial;

@@ -98,6 +98,19 @@ class LeaseTable {
   [[nodiscard]] bool givingUp(InodeId ino) const;
   // Until the inode's lease is not being given up any more.
   Task<void> settled(InodeId ino);
+  // Around a wait for the MDS to grant a lease: the operation may have locked pages of the file, so
+  // giving up what is held until then must not wait for them.
+  class Seeking {
+   public:
+    Seeking(LeaseTable& table, InodeId ino);
+    ~Seeking();
+    Seeking(const Seeking&) = delete;
+    Seeking& operator=(const Seeking&) = delete;
+
+   private:
+    LeaseTable& table_;
+    const InodeId ino_;
+  };
   // For how long the kernel may keep what it is told of the inode now. Zero without a lease.
   [[nodiscard]] Duration handOut(InodeId ino);
 
@@ -140,6 +153,7 @@ class LeaseTable {
   const Hooks hooks_;
   std::unordered_map<InodeId, Entry> entries_;
   std::list<InodeId> order_;  // of entries, least recently used first
+  std::unordered_map<InodeId, uint32_t> seeking_;
   std::vector<LeaseReturn> returns_;
   bool sending_ = false;
   TimePoint validUntil_{};

@@ -132,6 +132,31 @@ TEST_CASE("lease: the kernel's pages are waited for, but not when an operation h
   pagesGone.set();
 }
 
+TEST_CASE("lease: nor while an operation that may hold them asks for a stronger lease") {
+  FakeCluster c;
+  auto h = c.create("f");
+  const InodeId ino = inoOf(c, "f");
+  REQUIRE(c.write(h, 0, "text"));
+  c.mds.recall("f", true);
+  REQUIRE(c.world.runUntil([&] { return c.mds.leaseReturns == 1; }, 1s));
+  Event pagesGone(c.env.reactor);
+  c.fs->onForget = [&](InodeId, Filesystem::Cached) { return pagesGone.wait(); };
+  // Another client was first: it gets its lease before this one does, and so ours back.
+  bool recalled = false;
+  c.mds.fault = [&](schema::MdsRequest::Reader r) {
+    if (!r.isLease()) return Fault::kNone;
+    if (!std::exchange(recalled, true))
+      c.spawn([](FakeCluster& cluster) -> Task<void> {
+        co_await sleepFor(cluster.env.reactor, 1ms);
+        cluster.mds.recall("f");
+      }(c));
+    return c.mds.leases.contains(ino.value) ? Fault::kRefuse : Fault::kNone;
+  };
+  CHECK(c.write(h, 4, " and more"));
+  CHECK(recalled);
+  pagesGone.set();
+}
+
 TEST_CASE("lease: a recall of what is not held is answered") {
   FakeCluster c;
   auto h = c.create("f");
