@@ -99,7 +99,7 @@ class File : public std::enable_shared_from_this<File> {
   [[nodiscard]] bool current() const;
 
   Task<Result<std::vector<Buffer>>> read(Handle& handle, uint64_t offset, uint32_t length);
-  Task<Result<void>> write(Handle& handle, uint64_t offset, Buffer data);
+  Task<Result<void>> write(Handle& handle, uint64_t offset, Buffer data, bool fromMapping = false);
   // Makes durable what was written before the call. With `sizeOnly` the MDS is told only if the
   // file has grown (fdatasync).
   Task<Result<void>> sync(bool sizeOnly);

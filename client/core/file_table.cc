@@ -93,7 +93,7 @@ void FileTable::closed(const std::shared_ptr<File>& file) {
   evict();
 }
 
-Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags) {
+Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags, bool clearSuid) {
   auto file = get(ino);
   opening(file);
   // The MDS must not hear of an earlier close after it heard of this open.
@@ -112,10 +112,11 @@ Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags) {
   Filesystem::Opened opened;
   opened.dataUnchanged = file->learn(*entry, asked);
   opened.handle = std::make_shared<Handle>(file, flags, file->errors().sample());
-  if ((flags & O_TRUNC) != 0 && file->size() != 0) {
+  if ((flags & O_TRUNC) != 0) {  // an empty file too: its times change
     AttrChange change;
     change.size = 0;
     if (auto r = co_await file->setattr(std::move(change)); !r) {
+    change.clearSuid = clearSuid;
       release(*opened.handle);
       co_return fail(r.error());
     }

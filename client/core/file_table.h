@@ -27,7 +27,7 @@ class FileTable {
   // kIsDirectory or kInvalid when it is not a regular file.
   Task<Result<std::shared_ptr<File>>> fetch(InodeId ino);
 
-  Task<Result<Filesystem::Opened>> open(InodeId ino, int flags);
+  Task<Result<Filesystem::Opened>> open(InodeId ino, int flags, bool clearSuid);
   // Of a file that the MDS has made and opened.
   Filesystem::Opened adopt(const ServerEntry& entry, int flags);
   void release(Handle& handle);

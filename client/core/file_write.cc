@@ -19,10 +19,10 @@ Result<void> checkEnd(uint64_t offset, uint64_t length) {
 }
 }  // namespace
 
-Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data) {
+Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, bool fromMapping) {
   if (auto e = errors_.check(handle.seen)) co_return fail(std::move(*e));
   if (data.empty()) co_return Result<void>{};
-  const bool append = (handle.flags & O_APPEND) != 0;
+  const bool append = (handle.flags & O_APPEND) != 0 && !fromMapping;
   const bool through = goesThrough(handle.flags);
   // Before the lease: memory comes free when any file's writes are flushed.
   if (!through) CO_TRY(co_await core_.budget.admit(core_.stop));

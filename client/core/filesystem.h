@@ -121,6 +121,12 @@ struct Options {
       0s;  // give up on dead daemons after this (kIo at the application); 0 = never
 };
 
+// How bytes came to be written.
+struct Writing {
+  bool fromMapping = false;  // they belong at their offset, with O_APPEND too
+  bool clearSuid = false;    // by somebody who may not keep S_ISUID and S_ISGID on what he changes
+};
+
 class Filesystem {
  public:
   virtual ~Filesystem() = default;
@@ -164,8 +170,11 @@ class Filesystem {
     bool dataUnchanged =
         false;  // since this client last had it open: the kernel may keep its pages
   };
-  // `flags` as open(2): O_TRUNC, O_APPEND, O_DIRECT, O_SYNC, O_DSYNC count here.
-  virtual Task<Result<Opened>> open(InodeId ino, int flags) = 0;
+  // `flags` as open(2): O_TRUNC, O_APPEND, O_DIRECT, O_SYNC, O_DSYNC count here. `clearSuid`: if it
+  // truncates, see Writing.
+  virtual Task<Result<Opened>> open(InodeId ino, int flags, bool clearSuid = false) = 0;
+  // What is there already is opened for root if it is a regular file; kStale otherwise: the caller
+  // has to look at what it is, and at the rights to it.
   virtual Task<Result<Opened>> create(InodeId parent, std::string name, uint32_t mode, Maker maker,
                                       int flags) = 0;
   // O_TMPFILE: a file without a name, gone when it is released; link() gives it one.
@@ -175,7 +184,8 @@ class Filesystem {
   virtual Task<Result<std::vector<Buffer>>> read(std::shared_ptr<Handle> h, uint64_t offset,
                                                  uint32_t length) = 0;
   // Takes all of `data` (copied if it must be kept). With O_APPEND `offset` is ignored.
-  virtual Task<Result<void>> write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data) = 0;
+  virtual Task<Result<void>> write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data,
+                                   Writing how = {}) = 0;
   virtual Task<Result<void>> flush(
       std::shared_ptr<Handle> h) = 0;  // close(2): data and size are out; errors
   virtual Task<Result<void>> fsync(std::shared_ptr<Handle> h) = 0;

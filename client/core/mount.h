@@ -42,13 +42,14 @@ class Mount final : public Filesystem {
   Task<Result<void>> removexattr(InodeId ino, std::string name) override;
   Task<Result<Capacity>> statfs() override;
 
-  Task<Result<Opened>> open(InodeId ino, int flags) override;
+  Task<Result<Opened>> open(InodeId ino, int flags, bool clearSuid = false) override;
   Task<Result<Opened>> create(InodeId parent, std::string name, uint32_t mode, Maker maker,
                               int flags) override;
   Task<Result<Opened>> tmpfile(InodeId parent, uint32_t mode, Maker maker, int flags) override;
   Task<Result<std::vector<Buffer>>> read(std::shared_ptr<Handle> h, uint64_t offset,
                                          uint32_t length) override;
-  Task<Result<void>> write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data) override;
+  Task<Result<void>> write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data,
+                           Writing how = {}) override;
   Task<Result<void>> flush(std::shared_ptr<Handle> h) override;
   Task<Result<void>> fsync(std::shared_ptr<Handle> h) override;
   Task<Result<void>> fdatasync(std::shared_ptr<Handle> h) override;

@@ -18,10 +18,10 @@ bool writable(int flags) {
 }
 }  // namespace
 
-Task<Result<Filesystem::Opened>> Mount::open(InodeId ino, int flags) {
+Task<Result<Filesystem::Opened>> Mount::open(InodeId ino, int flags, bool clearSuid) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await files_.open(ino, flags);
+  co_return co_await files_.open(ino, flags, clearSuid);
 }
 
 Task<Result<Filesystem::Opened>> Mount::create(InodeId parent, std::string name, uint32_t mode,
@@ -44,7 +44,10 @@ Task<Result<Filesystem::Opened>> Mount::create(InodeId parent, std::string name,
     auto there = co_await mds_.lookup(parent, what.name);
     if (there) {
       files_.see(*there);
-      co_return co_await files_.open(there->ino, flags);
+      // Nobody has checked whether the caller may open what others have made there, and what is no
+      // file is not opened here. The kernel takes ESTALE for a reason to look again.
+      if (maker.uid != 0 || !S_ISREG(there->mode)) co_return fail(Errc::kStale);
+      co_return co_await files_.open(there->ino, flags, false);
     }
     if (there.error().code != Errc::kNotFound || i == kCreateTries) co_return fail(there.error());
   }
@@ -93,12 +96,19 @@ Task<Result<std::vector<Buffer>>> Mount::read(std::shared_ptr<Handle> h, uint64_
   co_return co_await h->file->read(*h, offset, length);
 }
 
-Task<Result<void>> Mount::write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data) {
+Task<Result<void>> Mount::write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data,
+                                Writing how) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  auto written = co_await h->file->write(*h, offset, std::move(data));
+  auto written = co_await h->file->write(*h, offset, std::move(data), how.fromMapping);
   leases_.changed(h->file->ino());
-  co_return written;
+  CO_TRY(written);
+  if (!how.clearSuid || (h->file->attr().mode & (S_ISUID | S_ISGID)) == 0) co_return written;
+  AttrChange change;
+  change.clearSuid = true;
+  CO_TRY(co_await h->file->setattr(std::move(change)));
+  leases_.changed(h->file->ino());
+  co_return Result<void>{};
 }
 
 Task<Result<void>> Mount::syncHandle(std::shared_ptr<Handle> h, bool sizeOnly) {

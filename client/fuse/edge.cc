@@ -68,6 +68,10 @@ void initCallback(void* userdata, fuse_conn_info* conn) {
   // size and mtime, which the MDS must.
   conn->want &= ~static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
                                        FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
+  // The kernel takes S_ISUID and S_ISGID off what is written, truncated or given away, and says so
+  // with a setattr; libfuse would promise by default that we do it. Where it goes past its pages or
+  // leaves the truncation to open, it is up to us (Writing, open).
+  conn->want &= ~static_cast<unsigned>(FUSE_CAP_HANDLE_KILLPRIV);
   for (unsigned cap :
        {FUSE_CAP_ASYNC_READ, FUSE_CAP_ASYNC_DIO, FUSE_CAP_ATOMIC_O_TRUNC, FUSE_CAP_PARALLEL_DIROPS,
         FUSE_CAP_READDIRPLUS, FUSE_CAP_READDIRPLUS_AUTO, FUSE_CAP_EXPORT_SUPPORT,

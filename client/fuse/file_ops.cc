@@ -1,9 +1,21 @@
 // open, read, write, flush, fsync, release, fallocate, lseek, copy_file_range.
+#include <linux/fuse.h>
+
+#include <cstring>
+
 #include "client/fuse/edge.h"
 
 namespace cairn::client {
 
 namespace {
+
+// Of a write request whose bytes these are. libfuse does not pass this flag on; requests are read
+// into memory as they are, so what it belongs to lies before the bytes.
+bool killsPrivileges(const char* written) {
+  fuse_write_in request;
+  std::memcpy(&request, written - sizeof request, sizeof request);
+  return (request.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+}
 
 Task<Result<void>> replyOpen(FuseEdge& edge, fuse_req_t request, fuse_file_info info,
                              Task<Result<Filesystem::Opened>> task) {
@@ -74,7 +86,9 @@ Task<Result<void>> replyCopied(fuse_req_t request, Task<Result<uint64_t>> task) 
 
 void open(fuse_req_t r, fuse_ino_t ino, fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
-  e.run(r, "open", replyOpen(e, r, *info, e.fs.open(InodeId(ino), info->flags)));
+  // Of the right to keep the bits (CAP_FSETID) the request does not say anything: root has it.
+  const bool clearSuid = fuse_req_ctx(r)->uid != 0;
+  e.run(r, "open", replyOpen(e, r, *info, e.fs.open(InodeId(ino), info->flags, clearSuid)));
 }
 
 void read(fuse_req_t r, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {
@@ -88,9 +102,10 @@ void write(fuse_req_t r, fuse_ino_t, const char* data, size_t size, off_t offset
            fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
   e.run(r, "write",
-        replyWritten(
-            r, size,
-            e.fs.write(handleOf(info), static_cast<uint64_t>(offset), e.takeWritten(data, size))));
+  const Writing how{.fromMapping = info->writepage != 0, .clearSuid = killsPrivileges(data)};
+        replyWritten(r, size,
+                     e.fs.write(handleOf(info), static_cast<uint64_t>(offset),
+                                e.takeWritten(data, size), how)));
 }
 
 void flush(fuse_req_t r, fuse_ino_t, fuse_file_info* info) {

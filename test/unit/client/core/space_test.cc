@@ -105,6 +105,15 @@ TEST_CASE("space: O_TRUNC at open empties the file") {
         Errc::kExists);
 }
 
+// The kernel asks to create what it has not found, without a look at the rights to what is there.
+TEST_CASE("space: create() opens what is there for root, and sends others to look again") {
+  FakeCluster c;
+  c.create("f");
+  CHECK(c.run(c.fs->create(kRootInode, "f", 0644, {}, O_RDWR | O_CREAT)));
+  CHECK(c.run(c.fs->create(kRootInode, "f", 0644, {.uid = 1}, O_RDWR | O_CREAT)).error().code ==
+        Errc::kStale);
+}
+
 TEST_CASE("space: a punched hole reads as zeros and gives its space back") {
   FakeCluster c;
   auto h = c.create("f", O_RDWR | O_DIRECT);

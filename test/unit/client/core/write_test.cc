@@ -46,6 +46,15 @@ TEST_CASE("write: appends go to the end of the moment, from any handle") {
   for (int i = 0; i < 50; ++i) CHECK(all.find("line " + std::to_string(100 + i) + "\n") % 9 == 0);
 }
 
+TEST_CASE("write: bytes of a mapping stay where they are in a file that is open for appending") {
+  FakeCluster c;
+  auto h = c.create("f", O_RDWR | O_APPEND);
+  REQUIRE(c.write(h, 0, "some text"));
+  REQUIRE(c.run(c.fs->write(h, 5, c.bytes("TEXT"), {.fromMapping = true})));
+  REQUIRE(c.run(c.fs->fsync(h)));
+  CHECK(c.stored("f") == "some TEXT");
+}
+
 TEST_CASE("write: synchronous appends at once do not overwrite each other") {
   FakeCluster c;
   auto h = c.create("f", O_WRONLY | O_APPEND | O_DSYNC);
