@@ -25,6 +25,14 @@ File::File(Core& core, InodeId ino)
 void File::foreignChange() {
   core_.cache.drop(ino_);
   chunks_.forget();
+  // Pages are dropped only where that is needed: the answer under way is the first with the new
+  // attributes, and the kernel would not believe it (see edge.h).
+  if (!shown_) return;
+  if (opens == 0) {
+    stale_ = true;
+    return;
+  }
+  shown_ = false;
   core_.onForeignChange(ino_);
 }
 
@@ -77,6 +85,7 @@ Task<Result<LeaseTable::Use>> File::enter(LeaseMode mode) {
     if (auto use = tryEnter(mode)) co_return use;
     if (core_.leases.givingUp(ino_)) continue;
     const Asked asked = asking();
+    LeaseTable::Seeking seeking(core_.leases, ino_);
     auto entry = co_await core_.mds.lease(ino_, mode == LeaseMode::kWrite);
     CO_TRY(entry);
     learn(*entry, asked);
@@ -85,7 +94,6 @@ Task<Result<LeaseTable::Use>> File::enter(LeaseMode mode) {
     if (auto use = tryEnter(mode)) co_return use;
   }
   co_return fail(Errc::kCanceled, "the mount has ended");
-    LeaseTable::Seeking seeking(core_.leases, ino_);
 }
 
 void File::changedOnDisk(uint64_t from, uint64_t to) {

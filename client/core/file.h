@@ -22,6 +22,7 @@
 
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "client/core/block_cache.h"
 #include "client/core/chunk_map.h"
@@ -124,6 +125,11 @@ class File : public std::enable_shared_from_this<File> {
   // The session has expired: what is not flushed and committed is lost, and the handles will say
   // so.
   void loseUnflushed();
+  // The cache above was told to drop the file's pages.
+  void pagesForgotten() { shown_ = false; }
+  // Whether an open must make it drop them: somebody else changed the data while nobody had the
+  // file open. Once.
+  bool takeStale() { return std::exchange(stale_, false); }
   // At the end of the mount: nothing of it needs the core any more.
   void abandon() { dirty_.dropUnflushed(); }
 
@@ -194,6 +200,8 @@ class File : public std::enable_shared_from_this<File> {
   uint64_t learnedAt_ = 0;     // Core::nameChanges when it was asked for
   bool wasPending_ = false;
   bool settling_ = false;
+  bool shown_ = false;  // bytes were read or written since pages were forgotten
+  bool stale_ = false;  // and are not true any more
 };
 
 }  // namespace cairn::client

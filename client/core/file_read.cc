@@ -12,6 +12,7 @@ Task<Result<std::vector<Buffer>>> File::read(Handle& handle, uint64_t offset, ui
   auto use = co_await enter(LeaseMode::kRead);
   CO_TRY(use);
   CO_TRY(handle.usable());
+  shown_ = true;
   const uint64_t end = std::min(offset + length, std::max(size(), offset));
   if (end == offset) co_return std::vector<Buffer>{};
   // Taken now: what is flushed while we read may or may not be in what the OSD answers.

@@ -111,12 +111,13 @@ Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags, bool cl
   }
   Filesystem::Opened opened;
   opened.dataUnchanged = file->learn(*entry, asked);
+  if (file->takeStale()) opened.dataUnchanged = false;
   opened.handle = std::make_shared<Handle>(file, flags, file->errors().sample());
   if ((flags & O_TRUNC) != 0) {  // an empty file too: its times change
     AttrChange change;
     change.size = 0;
-    if (auto r = co_await file->setattr(std::move(change)); !r) {
     change.clearSuid = clearSuid;
+    if (auto r = co_await file->setattr(std::move(change)); !r) {
       release(*opened.handle);
       co_return fail(r.error());
     }

@@ -28,6 +28,7 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, boo
   if (!through) CO_TRY(co_await core_.budget.admit(core_.stop));
   auto use = co_await enter(LeaseMode::kWrite);
   CO_TRY(use);
+  shown_ = true;
   // Two appends that go through must not both start at the same end; buffered ones take the end
   // and put their bytes behind it without waiting in between.
   auto gate = co_await gate_.lock(0, 1, append && through);

@@ -138,6 +138,7 @@ Task<void> Mount::forget(InodeId ino, bool directory) {
   auto file = files_.find(ino);
   // Pages of a file that is closed are judged when it is opened again.
   const bool open = file && file->opens != 0;
+  if (open) file->pagesForgotten();
   co_await onForget(ino, directory ? Cached::kNames : open ? Cached::kPages : Cached::kAttributes);
 }
 

@@ -32,8 +32,9 @@ Task<Result<void>> seekTo(FuseEdge& edge, OpenDir& dir, uint64_t offset, bool pl
 }
 
 // Attributes that may have changed since the page was fetched are not given: the kernel then asks.
-size_t addEntry(FuseEdge& edge, fuse_req_t r, char* to, size_t room, const OpenDir& dir,
-                bool plus) {
+// `given`: the inode of which the kernel gets an entry, or 0.
+size_t addEntry(FuseEdge& edge, fuse_req_t r, char* to, size_t room, const OpenDir& dir, bool plus,
+                uint64_t& given) {
   const DirEntry& d = dir.page.entries[dir.position];
   if (!plus) {
     struct stat st{};
@@ -50,6 +51,7 @@ size_t addEntry(FuseEdge& edge, fuse_req_t r, char* to, size_t room, const OpenD
     e.attr.st_ino = d.ino.value;  // e.ino stays 0: no lookup is implied
     e.attr.st_mode = static_cast<mode_t>(d.type) << 12;
   }
+  given = e.ino;
   return fuse_add_direntry_plus(r, to, room, d.name.c_str(), &e, static_cast<off_t>(d.cookie));
 }
 
@@ -59,15 +61,19 @@ Task<Result<void>> list(FuseEdge& edge, fuse_req_t r, OpenDir& dir, uint64_t off
   Buffer out = edge.env.buffers.get(size);
   char* base = reinterpret_cast<char*>(out.data());
   size_t used = 0;
+  std::vector<uint64_t> given;
   auto& entries = dir.page.entries;
   while (dir.position < entries.size()) {
-    size_t n = addEntry(edge, r, base + used, size - used, dir, plus);
+    uint64_t ino = 0;
+    size_t n = addEntry(edge, r, base + used, size - used, dir, plus, ino);
     if (n > size - used) break;
     used += n;
+    if (ino != 0) given.push_back(ino);
     dir.lastCookie = entries[dir.position].cookie;
     ++dir.position;
   }
-  fuse_reply_buf(r, base, used);
+  if (fuse_reply_buf(r, base, used) == 0)
+    for (uint64_t ino : given) edge.entryGiven(ino);
   co_return Result<void>{};
 }
 

@@ -84,10 +84,13 @@ void initCallback(void* userdata, fuse_conn_info* conn) {
   conn->time_gran = 1;
 }
 
-void forgetCallback(fuse_req_t request, fuse_ino_t, uint64_t) {
+void forgetCallback(fuse_req_t request, fuse_ino_t ino, uint64_t count) {
+  FuseEdge::of(request).entriesForgotten(ino, count);
   fuse_reply_none(request);
 }
-void forgetMultiCallback(fuse_req_t request, size_t, fuse_forget_data*) {
+void forgetMultiCallback(fuse_req_t request, size_t count, fuse_forget_data* forgets) {
+  for (size_t i = 0; i < count; ++i)
+    FuseEdge::of(request).entriesForgotten(forgets[i].ino, forgets[i].nlookup);
   fuse_reply_none(request);
 }
 
@@ -137,10 +140,10 @@ class FuseSays {
 }  // namespace
 
 FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f)
-    : env(e), reactor(r), fs(f), dropped_(r), scope_(r) {
+    : env(e), reactor(r), fs(f), dropEnded_(r), scope_(r) {
   fs.onForget = [this](InodeId ino, Filesystem::Cached what) { return forget(ino, what); };
   fs.onDataChanged = [this](InodeId ino) {
-    forgetAttr(ino);
+    (void)forgetAttr(ino);  // it is being asked about: the kernel has it
     startDrop(ino);
   };
 }
@@ -233,7 +236,7 @@ Task<void> FuseEdge::serve() {
   mounted_ = false;  // the kernel has taken it down
   for (LockWait* wait : lockWaits) wait->interrupt();
   co_await scope_.join();
-  while (!dropping_.empty()) co_await dropped_.wait();
+  while (!dropping_.empty()) co_await dropEnded_.wait();
 }
 
 void FuseEdge::run(fuse_req_t request, const char* op, Task<Result<void>> task) {
@@ -338,15 +341,33 @@ fuse_entry_param FuseEdge::entryOf(const Attr* attr, InodeId parent) {
 Task<Result<Attr>> FuseEdge::settledAttr(InodeId ino) {
   while (true) {
     auto attr = co_await fs.getattr(ino);
-    if (!attr || !dropping_.contains(ino)) co_return attr;
-    while (dropping_.contains(ino)) co_await dropped_.wait();
+    if (!attr || !dropping(ino)) co_return attr;
+    co_await dropped(ino);
   }
+}
+
+Task<void> FuseEdge::dropped(InodeId ino) {
+  while (dropping(ino)) co_await dropEnded_.wait();
 }
 
 // ---- Forgetting ----
 
-void FuseEdge::forgetAttr(InodeId ino) {
-  if (mounted_) fuse_lowlevel_notify_inval_inode(session_, ino.value, -1, 0);
+void FuseEdge::entriesForgotten(uint64_t ino, uint64_t count) {
+  auto it = known_.find(InodeId(ino));
+  if (it == known_.end()) return;  // the root was never given
+  if (it->second <= count)
+    known_.erase(it);
+  else
+    it->second -= count;
+}
+
+bool FuseEdge::forgetAttr(InodeId ino) {
+  return !mounted_ || fuse_lowlevel_notify_inval_inode(session_, ino.value, -1, 0) != -ENOENT;
+}
+
+Task<void> FuseEdge::attrForgotten(InodeId ino) {
+  constexpr Duration kPause = 100us;  // a process is woken; it has nothing to wait for
+  while (!forgetAttr(ino) && known_.contains(ino)) co_await sleepFor(reactor, kPause);
 }
 
 void FuseEdge::forgetNames() {
@@ -368,12 +389,12 @@ Task<void> FuseEdge::dropPages(InodeId ino) {
     fuse_lowlevel_notify_inval_inode(session, ino.value, 0, 0);
   });
   if (--dropping_[ino] == 0) dropping_.erase(ino);
-  dropped_.fire();
+  dropEnded_.fire();
 }
 
 Task<void> FuseEdge::forget(InodeId ino, Filesystem::Cached what) {
-  forgetAttr(ino);
   if (what == Filesystem::Cached::kNames) forgetNames();
+  co_await attrForgotten(ino);
   if (what != Filesystem::Cached::kPages || !mounted_) co_return;
   ++dropping_[ino];
   co_await dropPages(ino);

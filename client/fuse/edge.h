@@ -1,7 +1,7 @@
 // The FUSE edge: the kernel's requests become calls of client::Filesystem, its results become
 // replies. libfuse3's low-level API parses and formats; the descriptor is polled on the reactor and
 // read without blocking, so that one thread does FUSE, network and timers. The kernel's inode
-// number is the InodeId, so nothing is remembered per inode here and forget() has nothing to do.
+// number is the InodeId; of each inode that it has, only the number of its entries is remembered.
 //
 // Permission checks are the kernel's (mount option default_permissions), from the attributes
 // replied here.
@@ -9,14 +9,21 @@
 // The kernel's caches are exact. It is told for how long it may keep what a lease covers, and to
 // forget when that is recalled:
 //   attributes  by an invalidation that takes no locks. A page in the kernel's cache is shown only
-//   under
-//               attributes that are valid, so nothing is read from stale pages either, if whoever
-//               answers with attributes waits for pages that are being dropped (settledAttr).
+//               under attributes that are valid, so nothing is read from stale pages either, if
+//               whoever answers with attributes waits for pages that are being dropped
+//               (settledAttr).
 //   pages       are dropped on a pool thread: that waits for pages that requests of ours have
-//   locked. names       all at once, by raising the mount's epoch (Linux 6.16): the invalidation of
-//   one name
-//               would wait for the directory's lock, which a request holds that waits for us. Where
-//               the kernel knows no epochs it asks for every name.
+//               locked.
+//   names       all at once, by raising the mount's epoch (Linux 6.16): the invalidation of one
+//               name would wait for the directory's lock, which a request holds that waits for us.
+//               Where the kernel knows no epochs it asks for every name.
+// The kernel cannot forget the attributes of an inode that it does not have yet: an entry may have
+// been written to it that the process which waited for it has not taken up. The forgetting is then
+// repeated until it is taken up.
+// An answer with attributes to a question that is older than an invalidation of the inode does not
+// change the kernel's idea of its size, where reads and mappings end. So nothing is invalidated
+// again that a recall has invalidated, and an open waits until what it found to be stale is
+// dropped.
 #pragma once
 
 #define FUSE_USE_VERSION 314
@@ -106,6 +113,9 @@ class FuseEdge {
   [[nodiscard]] static bool bypassesPages(int flags) { return (flags & O_APPEND) != 0; }
   static struct stat statOf(const Attr& attr);
   static timespec timeOf(int64_t ns);
+  // The kernel was given an entry of the inode, or gives some of them back.
+  void entryGiven(uint64_t ino) { ++known_[InodeId(ino)]; }
+  void entriesForgotten(uint64_t ino, uint64_t count);
   // An entry of `parent`, with what the kernel may cache of it. Without `attr`: there is no such
   // name.
   [[nodiscard]] fuse_entry_param entryOf(const Attr* attr, InodeId parent);
@@ -117,6 +127,8 @@ class FuseEdge {
   // Requests for locks that may wait for long: they end when the kernel has let go of the mount,
   // for nobody will unlock what they would be granted.
   std::unordered_set<LockWait*> lockWaits;
+  // Waits until no pages of it are being dropped.
+  Task<void> dropped(InodeId ino);
   // The attributes, when no stale page is left that they would make readable.
   Task<Result<Attr>> settledAttr(InodeId ino);
 
@@ -126,7 +138,10 @@ class FuseEdge {
   Task<void> answered(uint64_t unique, OpMetrics& metrics, Task<Result<void>> task);
   Task<void> forget(InodeId ino, Filesystem::Cached what);
   Task<void> dropPages(InodeId ino);
-  void forgetAttr(InodeId ino);
+  // False: the kernel does not have the inode.
+  [[nodiscard]] bool forgetAttr(InodeId ino);
+  // When it has completed, the kernel does not take the attributes for valid.
+  Task<void> attrForgotten(InodeId ino);
   void forgetNames();
 
   fuse_session* session_ = nullptr;
@@ -136,7 +151,8 @@ class FuseEdge {
   bool unanswered_ = true;
   bool epochs_ = false;                           // the kernel forgets names by epoch
   std::unordered_map<InodeId, size_t> dropping_;  // drops of pages that are under way
-  Pulse dropped_;
+  std::unordered_map<InodeId, uint64_t> known_;   // entries that the kernel has of each inode
+  Pulse dropEnded_;
   Buffer receive_;  // where the next request lands
   bool receiveTaken_ = false;
   TaskScope scope_;

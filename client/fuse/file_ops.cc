@@ -25,6 +25,7 @@ Task<Result<void>> replyOpen(FuseEdge& edge, fuse_req_t request, fuse_file_info 
   info.fh = reinterpret_cast<uint64_t>(file.get());
   info.direct_io = FuseEdge::bypassesPages(info.flags) ? 1 : 0;
   info.keep_cache = opened->dataUnchanged && !edge.dropping(opened->attr.ino) ? 1 : 0;
+  co_await edge.dropped(opened->attr.ino);
   if (fuse_reply_open(request, &info) == -ENOENT) {
     co_await edge.fs.release(file->handle);  // the caller was interrupted: no release will come
   } else {
@@ -101,8 +102,8 @@ void read(fuse_req_t r, fuse_ino_t, size_t size, off_t offset, fuse_file_info* i
 void write(fuse_req_t r, fuse_ino_t, const char* data, size_t size, off_t offset,
            fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
-  e.run(r, "write",
   const Writing how{.fromMapping = info->writepage != 0, .clearSuid = killsPrivileges(data)};
+  e.run(r, "write",
         replyWritten(r, size,
                      e.fs.write(handleOf(info), static_cast<uint64_t>(offset),
                                 e.takeWritten(data, size), how)));

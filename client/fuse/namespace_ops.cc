@@ -10,7 +10,7 @@ Task<Result<void>> replyEntry(FuseEdge& edge, fuse_req_t request, InodeId parent
   auto attr = co_await std::move(task);
   CO_TRY(attr);
   fuse_entry_param e = edge.entryOf(&*attr, parent);
-  fuse_reply_entry(request, &e);
+  if (fuse_reply_entry(request, &e) == 0) edge.entryGiven(e.ino);
   co_return Result<void>{};
 }
 
@@ -21,7 +21,7 @@ Task<Result<void>> replyLookup(FuseEdge& edge, fuse_req_t request, InodeId paren
   if (!attr && attr.error().code != Errc::kNotFound) co_return fail(attr.error());
   fuse_entry_param e = edge.entryOf(attr ? &*attr : nullptr, parent);
   if (!attr && e.entry_timeout == 0) co_return fail(attr.error());
-  fuse_reply_entry(request, &e);
+  if (fuse_reply_entry(request, &e) == 0 && e.ino != 0) edge.entryGiven(e.ino);
   co_return Result<void>{};
 }
 
@@ -44,6 +44,7 @@ Task<Result<void>> replyCreate(FuseEdge& edge, fuse_req_t request, fuse_file_inf
     co_await edge.fs.release(file->handle);  // the caller was interrupted: no release will come
   } else {
     file.release();
+    edge.entryGiven(e.ino);
   }
   co_return Result<void>{};
 }

@@ -124,10 +124,12 @@ Task<Result<void>> tmpfile(FuseEdge& edge, uint64_t unique, InodeId parent, fuse
   out.entry.attr = attrOf(e.attr);
   out.open.fh = reinterpret_cast<uint64_t>(file.get());
   out.open.open_flags = FuseEdge::bypassesPages(flags) ? FOPEN_DIRECT_IO : 0;
-  if (edge.answer(unique, 0, bytesOf(out)) == -ENOENT)
+  if (edge.answer(unique, 0, bytesOf(out)) == -ENOENT) {
     co_await edge.fs.release(file->handle);
-  else
+  } else {
     file.release();
+    edge.entryGiven(e.ino);
+  }
   co_return Result<void>{};
 }
 

@@ -155,6 +155,7 @@ TEST_CASE("flush: opening again tells whether the data is what this client knows
   auto second = c.reopen(ino);
   CHECK(second.dataUnchanged);
   CHECK(c.read(second.handle, 0, 10) == "mine");
+  c.run(c.fs->release(second.handle));
   // Another client's write, which begins with a recall.
   c.mds.recall("f");
   REQUIRE(c.world.runUntil([&] { return !c.mds.leases.contains(ino.value); }, 1s));
@@ -170,4 +171,53 @@ TEST_CASE("flush: opening again tells whether the data is what this client knows
   CHECK(invalidated == ino.value);
   CHECK(c.read(third.handle, 0, 10) == "their");
   CHECK(c.reopen(ino).dataUnchanged);
+}
+
+// An invalidation makes the kernel disbelieve the attributes that it has just asked for, and with
+// them the new size: a read would end at the old one.
+TEST_CASE(
+    "flush: pages are dropped once for each change by others, and not while it is asked for") {
+  FakeCluster c;
+  auto h = c.create("f");
+  InodeId ino{c.mds.names["f"]};
+  REQUIRE(c.write(h, 0, "mine"));
+  REQUIRE(c.run(c.fs->flush(h)));
+  std::vector<Filesystem::Cached> forgotten;
+  c.fs->onForget = [&](InodeId, Filesystem::Cached what) -> Task<void> {
+    forgotten.push_back(what);
+    co_return;
+  };
+  int changed = 0;
+  c.fs->onDataChanged = [&](InodeId) { ++changed; };
+  auto byAnother = [&] {
+    c.mds.recall("f");
+    REQUIRE(c.world.runUntil([&] { return !c.mds.leases.contains(ino.value); }, 1s));
+    auto& f = c.mds.file("f");
+    f.size = 5;
+    ++f.dataVersion;
+    ++f.changeVersion;
+  };
+
+  byAnother();
+  CHECK(forgotten == std::vector{Filesystem::Cached::kPages});
+  CHECK(c.run(c.fs->getattr(ino))->size == 5);
+  CHECK(changed == 0);
+
+  // Of a file that nobody has open the pages stay, and whoever opens it drops them.
+  CHECK(c.read(h, 0, 1).size() == 1);
+  c.run(c.fs->release(h));
+  byAnother();
+  CHECK(forgotten.back() == Filesystem::Cached::kAttributes);
+  CHECK(c.run(c.fs->getattr(ino))->size == 5);
+  CHECK(changed == 0);
+  CHECK_FALSE(c.reopen(ino).dataUnchanged);
+  CHECK(c.reopen(ino).dataUnchanged);
+}
+
+TEST_CASE("flush: O_TRUNC marks the times of an empty file too") {
+  FakeCluster c;
+  c.run(c.fs->release(c.create("f")));
+  const auto before = c.mds.executed["setattr"];
+  c.open("f", O_WRONLY | O_TRUNC);
+  CHECK(c.mds.executed["setattr"] == before + 1);
 }
