@@ -277,6 +277,7 @@ Errc Model::rename(const Op& op) {
   if (whiteout) {
     Node w;
     w.mode = S_IFCHR;
+    if ((from->mode & S_ISGID) != 0) w.gid = from->gid;
     w.nlink = 1;
     w.mtimeNs = w.ctimeNs = timeNs_;
     nodes[nextIno_] = w;
