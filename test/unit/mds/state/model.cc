@@ -341,8 +341,8 @@ Errc Model::onFile(const Op& op, Node& f) {
       if (op.tailCleaned) f.tailUnclean = false;
       if (op.tailCleaned || op.size > f.size || !f.unclean(session)) f.trusted = session;
       f.size = std::max(f.size, op.size);
-      change(f);
       f.mtimeNs = op.by.timeNs;
+      f.ctimeNs = std::max(f.ctimeNs + 1, std::min(f.mtimeNs, timeNs_));
       break;
     default:  // kTailCleaned
       if (f.size != op.size || !f.unclean(session)) break;
