@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """A short run of every torture test (test/torture/README.md) on two mounts of one cluster. Longer ones: test/torture/run."""
 import os
-import random
 import subprocess
 import sys
 
@@ -13,7 +12,8 @@ import model  # noqa: E402
 import racer  # noqa: E402
 from fsx import Fsx  # noqa: E402
 
-SEEDS = ["1", "2", os.environ.get("CAIRN_SEED", str(random.randrange(1 << 32)))]
+# The same ones each time: a new seed may find an old bug, and that is for test/torture/run.
+SEEDS = ["1", "2", os.environ.get("CAIRN_SEED", "3")]
 SHARE = 0.25 if SANITIZED else 1.0
 CHUNK_BORDER = 67_000_000  # 64 MiB is in the window of fsx from here
 

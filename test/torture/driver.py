@@ -62,7 +62,8 @@ class Driver:
 
     def look_at_owner(self, mount, user, path, follow=True):
         """Known: Linux asks a FUSE filesystem for the attributes before stat(2) and before access to a file, but not before
-        it decides who may change them; after a chown elsewhere somebody has to look first."""
+        it decides who may change them, or whether a truncation takes S_ISUID away; after a chown or chmod elsewhere somebody
+        has to look first."""
         if user != 0:
             self.look_first(mount, user, path, follow)
 
@@ -161,6 +162,7 @@ class Driver:
         os.utime(path, **({"ns": (ns, ns)} if ns else {}), dir_fd=fd, follow_symlinks=follow)
 
     def truncate(self, mount, user, path, size):
+        self.look_at_owner(mount, user, path)
         os.truncate(self.long(mount, path), size)
 
     def setxattr(self, mount, user, path, name, value, flags):
@@ -213,12 +215,15 @@ class Driver:
         self.mapping(number).flush()
 
     def ftruncate(self, mount, user, number, size):
+        os.fstat(self.fds[number])
         os.ftruncate(self.fds[number], size)
 
     def fallocate(self, mount, user, number, mode, offset, length):
+        os.fstat(self.fds[number])
         syscalls.fallocate(self.fds[number], mode, offset, length)
 
     def copy(self, mount, user, source, offset, number, to, length):
+        os.fstat(self.fds[number])
         os.fstat(self.fds[source])  # Linux cuts the range at the size it knows, and does not ask
         done = 0
         while True:
