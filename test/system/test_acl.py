@@ -47,6 +47,7 @@ mkdir s; chgrp 1000 s; chmod 2777 s; as 1000 1001 sh -c 'touch s/a; mkdir s/d'; 
 cp f f2; chown 1000:1000 f2; chmod 2770 f2; as 1000 1001 setfacl -m u:5:r f2; show f2
 chmod 2770 f2; as 1000 1000 setfacl -m u:5:r f2; show f2
 as 1001 1001 setfacl -m u:5:rw f2
+chmod 2770 f2; setpriv --reuid 1000 --regid 1001 --groups 7,1000 setfacl -m u:5:r f2; show f2
 
 echo "--- names and copies"
 getfattr -d -m - f2
