@@ -31,7 +31,7 @@ with Cluster("torture", osd_size="1GiB") as c:
                 check(Fsx(used, base, say=say).run(seed, int(500 * SHARE), shrink_seconds=60), "other bytes than were written")
         check(handshake.meet(mounts, int(80 * SHARE), SEEDS[-1], say=say), "the mounts do not agree")
         for used in (mounts[:1], mounts):
-            problems = racer.race(used, 3, 8, SEEDS[-1], say=say)
+            problems = racer.race(used, 3, 8, SEEDS[-1], say=say, memory=4 if SANITIZED else 1)
             check(not problems, "\n".join(problems))
     finally:
         subprocess.run(["umount", mounts[1]], check=False)
