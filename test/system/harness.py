@@ -178,9 +178,11 @@ class Cluster:
 
 
 def alive(pid):
+    """Also one of which only some threads have ended: it still has its files open, and locks on them."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+            ended = f.read().rsplit(")", 1)[1].split()[0] == "Z"
+        return not ended or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
 
