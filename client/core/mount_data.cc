@@ -13,6 +13,20 @@ constexpr uint64_t kMaxCopy = 128 * kMiB;
 // create() without O_EXCL may lose the name to others in both of its steps.
 constexpr int kCreateTries = 8;
 
+// A new file that is open from the start.
+MakeRequest openFile(InodeId parent, std::string name, uint32_t mode, const Maker& maker) {
+  return {.parent = parent,
+          .name = std::move(name),
+          .mode = S_IFREG | (mode & 07777),
+          .uid = maker.uid,
+          .gid = maker.gid,
+          .umask = maker.umask,
+          .rdev = 0,
+          .target = {},
+          .open = true,
+          .unnamed = false};
+}
+
 bool writable(int flags) {
   return (flags & O_ACCMODE) != O_RDONLY;
 }
@@ -28,16 +42,7 @@ Task<Result<Filesystem::Opened>> Mount::create(InodeId parent, std::string name,
                                                Maker maker, int flags) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  MakeRequest what{.parent = parent,
-                   .name = std::move(name),
-                   .mode = S_IFREG | (mode & 07777),
-                   .uid = maker.uid,
-                   .gid = maker.gid,
-                   .umask = maker.umask,
-                   .rdev = 0,
-                   .target = {},
-                   .open = true,
-                   .unnamed = false};
+  const MakeRequest what = openFile(parent, std::move(name), mode, maker);
   for (int i = 0;; ++i) {
     auto made = co_await createNew(what, flags);
     if (made || made.error().code != Errc::kExists || (flags & O_EXCL) != 0) co_return made;
@@ -57,16 +62,8 @@ Task<Result<Filesystem::Opened>> Mount::tmpfile(InodeId parent, uint32_t mode, M
                                                 int flags) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  MakeRequest what{.parent = parent,
-                   .name = {},
-                   .mode = S_IFREG | (mode & 07777),
-                   .uid = maker.uid,
-                   .gid = maker.gid,
-                   .umask = maker.umask,
-                   .rdev = 0,
-                   .target = {},
-                   .open = true,
-                   .unnamed = true};
+  MakeRequest what = openFile(parent, {}, mode, maker);
+  what.unnamed = true;
   co_return co_await createNew(std::move(what), flags);
 }
 

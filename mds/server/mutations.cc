@@ -185,7 +185,6 @@ Result<void> Server::checkPlaced(Mutation::Reader m) {
 
 Task<Result<OutMessage>> Server::mutate(schema::MdsRequest::Reader request, RpcPeer& peer) {
   auto m = request.getMutate();
-  CO_TRY(space_.admits(m));
   CO_TRY(checkPlaced(m));
   CO_TRY(checkMapFits(state_.map(), m));
   if (m.isSessionOpen() && sessions_.size() >= Sessions::kMaxSessions)
@@ -196,6 +195,7 @@ Task<Result<OutMessage>> Server::mutate(schema::MdsRequest::Reader request, RpcP
   const bool takesLeases = sessions_.takesLeases(session);
   // One that was done before is not done again: it changes nothing, and needs no lease any more.
   const bool repeated = request.getSeq() != 0 && state_.remembers(session, request.getSeq());
+  if (!repeated) CO_TRY(space_.admits(m));
   if (takesLeases) CO_TRY(checkWriteLease(request, repeated));
   Names names = namesOf(m);
   std::vector<NameLocks::Guard> locks;

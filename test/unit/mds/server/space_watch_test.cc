@@ -19,7 +19,10 @@ TEST_CASE("below the reserve nothing new is made, what frees space goes on") {
     return c.makeDirectory(kRootInode, "new" + std::to_string(n++)).code();
   };
   kv.faults.capacityBytes = kv.usedBytes() + rig.options.server.reserve - 1;
+  const uint64_t last = c.nextSeq;
   REQUIRE(rig.until([&] { return makes() == Errc::kNoSpace; }));
+  // What was done before is not refused when it is sent again.
+  CHECK(c.mutate(changes::makeDirectory(kRootInode, "dir"), last - 1).code() == Errc::kOk);
   CHECK(c.create(kRootInode, "another").code() == Errc::kNoSpace);
   CHECK(c.mutate(changes::link(file, kRootInode, "link")).code() == Errc::kNoSpace);
   CHECK(c.mutate(changes::setxattr(file, "user.x", "v")).code() == Errc::kNoSpace);
