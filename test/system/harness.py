@@ -178,11 +178,10 @@ class Cluster:
 
 
 def alive(pid):
-    """Also one of which only some threads have ended: it still has its files open, and locks on them."""
+    """Not one whose first thread has ended, though others may still hold its files: cairn up waits for them."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
-            ended = f.read().rsplit(")", 1)[1].split()[0] == "Z"
-        return not ended or len(os.listdir(f"/proc/{pid}/task")) > 1
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
 

@@ -51,6 +51,30 @@ int remainingMs(std::chrono::steady_clock::time_point deadline) {
   ::_exit(127);
 }
 
+// Whether the process is ending: of one that was killed the first thread may be gone while others
+// still hold its files, and the locks on them.
+bool isEnding(int pid) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
+  std::string stat;
+  if (!std::getline(in, stat)) return true;
+  const size_t name = stat.rfind(')');  // the state follows the program's name, proc(5)
+  return name == std::string::npos || name + 2 >= stat.size() || stat[name + 2] == 'Z' ||
+         stat[name + 2] == 'X';
+}
+
+// Whether the last thread of the process has ended by then.
+bool endsWithin(int pid, int seconds) {
+  const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+  if (fd < 0) return true;  // it is gone
+  pollfd p{fd, POLLIN, 0};
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
+  int n = 0;
+  while ((n = ::poll(&p, 1, remainingMs(deadline))) < 0 && errno == EINTR) {
+  }
+  ::close(fd);
+  return n != 0;
+}
+
 }  // namespace
 
 DaemonProcess::DaemonProcess(const Embedded& cluster, std::string name)
@@ -68,6 +92,10 @@ std::optional<int> DaemonProcess::running() const {
     char buf[32] = "";
     ssize_t n = ::read(fd, buf, sizeof buf - 1);
     if (n > 0) pid = std::atoi(buf);
+    constexpr int kPatienceSec = 30;
+    if (pid && isEnding(*pid) && endsWithin(*pid, kPatienceSec) &&
+        ::flock(fd, LOCK_SH | LOCK_NB) == 0)
+      pid.reset();
   }
   ::close(fd);
   return pid;
@@ -160,15 +188,7 @@ Result<void> DaemonProcess::start(const std::vector<std::string>& argv, int time
 Result<void> DaemonProcess::awaitEnd(int timeoutSec) const {
   auto pid = running();
   if (!pid) return {};
-  int fd = static_cast<int>(::syscall(SYS_pidfd_open, *pid, 0));
-  if (fd < 0) return {};  // gone between the two
-  pollfd p{fd, POLLIN, 0};
-  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeoutSec);
-  int n = 0;
-  while ((n = ::poll(&p, 1, remainingMs(deadline))) < 0 && errno == EINTR) {
-  }
-  ::close(fd);
-  if (n == 0)
+  if (!endsWithin(*pid, timeoutSec))
     return fail(Errc::kTimeout, name_ + " (process " + std::to_string(*pid) +
                                     ") has not ended after " + std::to_string(timeoutSec) +
                                     " s; its log is " + logFile_);
