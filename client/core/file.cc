@@ -69,29 +69,56 @@ bool File::current() const {
          core_.leases.held(ino_) != LeaseMode::kNone && core_.leases.since(ino_) == learnedUnder_;
 }
 
-LeaseTable::Use File::tryEnter(LeaseMode mode) {
-  if (core_.leases.since(ino_) != learnedUnder_) return {};
-  return core_.leases.tryUse(ino_, mode);
+bool File::currentUnder(LeaseMode mode) const {
+  return current() && !!core_.leases.tryUse(ino_, mode);
 }
 
-Task<Result<LeaseTable::Use>> File::enter(LeaseMode mode) {
+LeaseTable::Use File::tryEnter(LeaseMode mode, Urgency urgency) {
+  if (core_.leases.since(ino_) != learnedUnder_) return {};
+  return core_.leases.tryUse(ino_, mode, urgency);
+}
+
+// An operation in pageWaits_.
+class File::PageWaiter {
+ public:
+  PageWaiter(File& file, Filesystem::PageWait pages) : file_(file) {
+    if (pages.from == pages.to) return;
+    at_ = file.pageWaits_.insert(file.pageWaits_.end(), pages);
+    waits_ = true;
+    if (file.core_.onPageWait) file.core_.onPageWait(file.ino_);
+  }
+  ~PageWaiter() {
+    if (waits_) file_.pageWaits_.erase(at_);
+  }
+  PageWaiter(const PageWaiter&) = delete;
+  PageWaiter& operator=(const PageWaiter&) = delete;
+
+ private:
+  File& file_;
+  std::list<Filesystem::PageWait>::iterator at_;
+  bool waits_ = false;
+};
+
+Task<Result<LeaseTable::Use>> File::enter(LeaseMode mode, Urgency urgency,
+                                          Filesystem::PageWait pages) {
+  if (auto use = tryEnter(mode, urgency)) co_return use;
+  PageWaiter waiter(*this, pages);
   while (!core_.stop.isSet()) {
-    if (auto use = tryEnter(mode)) co_return use;
+    if (auto use = tryEnter(mode, urgency)) co_return use;
     if (core_.leases.givingUp(ino_)) {
-      co_await core_.leases.settled(ino_);
+      co_await core_.leases.settled(ino_, urgency);
       continue;
     }
     auto lock = co_await acquiring_.lock();
-    if (auto use = tryEnter(mode)) co_return use;
+    if (auto use = tryEnter(mode, urgency)) co_return use;
     if (core_.leases.givingUp(ino_)) continue;
     const Asked asked = asking();
-    LeaseTable::Seeking seeking(core_.leases, ino_);
     auto entry = co_await core_.mds.lease(ino_, mode == LeaseMode::kWrite);
     CO_TRY(entry);
     learn(*entry, asked);
     // Here and now: a recall that follows right behind then waits for this use, and whoever asks
     // gets something done.
-    if (auto use = tryEnter(mode)) co_return use;
+    if (auto use = tryEnter(mode, urgency)) co_return use;
   }
   co_return fail(Errc::kCanceled, "the mount has ended");
 }
@@ -211,6 +238,15 @@ Task<void> File::writeBack() {
   do {
     (void)co_await sync(false);  // errors are kept in errors_
   } while (pending() && !core_.stop.isSet());
+}
+
+void File::losePages() {
+  if (mapped()) ++losses_;
+}
+
+uint64_t File::forgetPages() {
+  shown_ = false;
+  return losses_;
 }
 
 void File::loseUnflushed() {

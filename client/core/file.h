@@ -18,9 +18,16 @@
 // flushes. What is dirty is under the write lease until it is flushed and committed.
 //
 // Data first, size after: commit() tells the MDS only of bytes that are durable.
+//
+// Mappings: nobody is told when a process writes into a page that it has mapped. So while a handle
+// is open through which that is possible (O_RDWR), pages are filled under the write lease only, and
+// are dropped when it goes (see lease_table.h): of a page that may be written there is one, in one
+// mount. Mappings of several mounts are as coherent as those of one machine.
 #pragma once
 
+#include <algorithm>
 #include <functional>
+#include <list>
 #include <memory>
 #include <utility>
 
@@ -28,6 +35,7 @@
 #include "client/core/chunk_map.h"
 #include "client/core/dirty_map.h"
 #include "client/core/error_seq.h"
+#include "client/core/filesystem.h"
 #include "client/core/inode_state.h"
 #include "client/core/interval_set.h"
 #include "client/core/lease_table.h"
@@ -53,6 +61,7 @@ struct Core {
   TaskScope& scope;
   std::function<void(File&)> onPending;          // it has something to flush or to commit now
   std::function<void(InodeId)> onForeignChange;  // another client changed its data
+  std::function<void(InodeId)> onPageWait;       // see Filesystem
   // Grows before and after every change of names or attributes that this client asked for without
   // learning which inodes it touched.
   uint64_t nameChanges = 0;
@@ -98,9 +107,12 @@ class File : public std::enable_shared_from_this<File> {
   bool learn(const ServerEntry& entry, Asked asked);
   // Whether attr() is what the MDS would answer now.
   [[nodiscard]] bool current() const;
+  // And nobody can change that before this returns control, as `mode` stands.
+  [[nodiscard]] bool currentUnder(LeaseMode mode) const;
 
-  Task<Result<std::vector<Buffer>>> read(Handle& handle, uint64_t offset, uint32_t length);
-  Task<Result<void>> write(Handle& handle, uint64_t offset, Buffer data, bool fromMapping = false);
+  Task<Result<std::vector<Buffer>>> read(Handle& handle, uint64_t offset, uint32_t length,
+                                         Reading how = {});
+  Task<Result<void>> write(Handle& handle, uint64_t offset, Buffer data, Writing how = {});
   // Makes durable what was written before the call. With `sizeOnly` the MDS is told only if the
   // file has grown (fdatasync).
   Task<Result<void>> sync(bool sizeOnly);
@@ -125,8 +137,16 @@ class File : public std::enable_shared_from_this<File> {
   // The session has expired: what is not flushed and committed is lost, and the handles will say
   // so.
   void loseUnflushed();
-  // The cache above was told to drop the file's pages.
-  void pagesForgotten() { shown_ = false; }
+  // What mappings have changed and was not written is lost with the write lease.
+  void losePages();
+  // The cache above is told to drop the file's pages; and it has, all of before that. The first
+  // gives what the second needs to know.
+  uint64_t forgetPages();
+  void pagesDropped(uint64_t losses) { lossesDropped_ = std::max(lossesDropped_, losses); }
+  [[nodiscard]] bool mapped() const { return mappable != 0; }
+  [[nodiscard]] std::vector<Filesystem::PageWait> pageWaits() const {
+    return {pageWaits_.begin(), pageWaits_.end()};
+  }
   // Whether an open must make it drop them: somebody else changed the data while nobody had the
   // file open. Once.
   bool takeStale() { return std::exchange(stale_, false); }
@@ -135,13 +155,17 @@ class File : public std::enable_shared_from_this<File> {
 
   ErrorSeq& errors() { return errors_; }
 
-  // Handles, and opens on their way. The owner's, see FileTable.
-  uint32_t opens = 0;
+  // Handles, and opens on their way; of them, those through which pages may be mapped to be
+  // written; handles that were given out. The owner's, see FileTable.
+  uint32_t opens = 0, mappable = 0, handles = 0;
 
  private:
-  // Begins an operation under a lease, which is asked for if need be.
-  Task<Result<LeaseTable::Use>> enter(LeaseMode mode);
-  [[nodiscard]] LeaseTable::Use tryEnter(LeaseMode mode);
+  // Begins an operation under a lease, which is asked for if need be. `pages`: what the cache above
+  // keeps locked until it is done.
+  Task<Result<LeaseTable::Use>> enter(LeaseMode mode, Urgency urgency = Urgency::kCanWait,
+                                      Filesystem::PageWait pages = {});
+  [[nodiscard]] LeaseTable::Use tryEnter(LeaseMode mode, Urgency urgency);
+  class PageWaiter;
   // Marks [from, to) of the file as changed on the OSDs.
   void changedOnDisk(uint64_t from, uint64_t to);
   void foreignChange();
@@ -200,8 +224,11 @@ class File : public std::enable_shared_from_this<File> {
   uint64_t learnedAt_ = 0;     // Core::nameChanges when it was asked for
   bool wasPending_ = false;
   bool settling_ = false;
-  bool shown_ = false;  // bytes were read or written since pages were forgotten
-  bool stale_ = false;  // and are not true any more
+  std::list<Filesystem::PageWait> pageWaits_;
+  uint64_t losses_ = 0,
+           lossesDropped_ = 0;  // see losePages(); the pages of the first so many are gone
+  bool shown_ = false;          // bytes were read or written since pages were forgotten
+  bool stale_ = false;          // and are not true any more
 };
 
 }  // namespace cairn::client

@@ -8,8 +8,13 @@
 
 namespace cairn::client {
 
-Task<Result<std::vector<Buffer>>> File::read(Handle& handle, uint64_t offset, uint32_t length) {
-  auto use = co_await enter(LeaseMode::kRead);
+Task<Result<std::vector<Buffer>>> File::read(Handle& handle, uint64_t offset, uint32_t length,
+                                             Reading how) {
+  Filesystem::PageWait pages;
+  if (how.intoPages) pages = {roundDown(offset, kBlockSize), roundUp(offset + length, kBlockSize)};
+  const bool mayBeChanged = how.intoPages && mapped();
+  auto use =
+      co_await enter(mayBeChanged ? LeaseMode::kWrite : LeaseMode::kRead, Urgency::kCanWait, pages);
   CO_TRY(use);
   CO_TRY(handle.usable());
   shown_ = true;

@@ -26,7 +26,7 @@ Task<Result<Attr>> File::setattr(AttrChange change) {
     co_return co_await mutateAttr(std::move(change));
   }
   while (true) {
-    auto use = co_await enter(LeaseMode::kWrite);
+    auto use = co_await enter(LeaseMode::kWrite, Urgency::kHoldsPages);
     CO_TRY(use);
     auto gate = co_await gate_.lock(0, 1, true);
     co_await drain(0, UINT64_MAX);

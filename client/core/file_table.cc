@@ -12,6 +12,14 @@ constexpr size_t kMaxClosed = 4096;
 // Closes that come together go to the MDS together.
 constexpr Duration kReleaseDelay = 5ms;
 constexpr size_t kMaxReleases = 1024;
+
+bool writable(int flags) {
+  return (flags & O_ACCMODE) != O_RDONLY;
+}
+// Pages can be mapped to be written through it.
+bool mappable(int flags) {
+  return (flags & O_ACCMODE) == O_RDWR;
+}
 }  // namespace
 
 FileTable::FileTable(Core& core)
@@ -78,8 +86,9 @@ void FileTable::evict() {
 
 // ---- Open and closed ----
 
-void FileTable::opening(const std::shared_ptr<File>& file) {
+void FileTable::opening(const std::shared_ptr<File>& file, int flags) {
   ++file->opens;
+  if (mappable(flags)) ++file->mappable;
   if (auto it = closedAt_.find(file->ino()); it != closedAt_.end()) {
     closed_.erase(it->second);
     closedAt_.erase(it);
@@ -87,7 +96,8 @@ void FileTable::opening(const std::shared_ptr<File>& file) {
   toRelease_.erase(file->ino());
 }
 
-void FileTable::closed(const std::shared_ptr<File>& file) {
+void FileTable::closed(const std::shared_ptr<File>& file, int flags) {
+  if (mappable(flags)) --file->mappable;
   if (--file->opens != 0) return;
   closedAt_[file->ino()] = closed_.insert(closed_.end(), file->ino());
   evict();
@@ -95,24 +105,23 @@ void FileTable::closed(const std::shared_ptr<File>& file) {
 
 Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags, bool clearSuid) {
   auto file = get(ino);
-  opening(file);
-  // The MDS must not hear of an earlier close after it heard of this open.
-  while (releasing_.contains(ino)) co_await released_.wait();
-  const File::Asked asked = file->asking();
-  auto entry = co_await core_.mds.open(ino, (flags & O_ACCMODE) != O_RDONLY);
-  if (!entry) {
-    closed(file);
+  // Pages that are there may have been filled under a read lease, unless they could be mapped to be
+  // written already: the first who can do that finds none, or the write lease.
+  const bool judged = !mappable(flags) || file->mapped();
+  opening(file, flags);
+  auto known = co_await openThere(file, flags);
+  if (!known) {
+    closed(file, flags);
     if (file->opens == 0) {
-      bool gone = entry.error().code == Errc::kStale || entry.error().code == Errc::kNotFound;
+      bool gone = known.error().code == Errc::kStale || known.error().code == Errc::kNotFound;
       if (!gone) queueRelease(ino);  // unknown whether it is open there
       if (!file->loaded()) forget(ino);
     }
-    co_return fail(entry.error());
+    co_return fail(known.error());
   }
-  Filesystem::Opened opened;
-  opened.dataUnchanged = file->learn(*entry, asked);
+  Filesystem::Opened opened = handOut(file, flags);
+  opened.dataUnchanged = *known;
   if (file->takeStale()) opened.dataUnchanged = false;
-  opened.handle = std::make_shared<Handle>(file, flags, file->errors().sample());
   if ((flags & O_TRUNC) != 0) {  // an empty file too: its times change
     AttrChange change;
     change.size = 0;
@@ -123,24 +132,45 @@ Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags, bool cl
     }
     opened.dataUnchanged = false;
   }
+  if (!judged && !file->currentUnder(LeaseMode::kWrite)) opened.dataUnchanged = false;
   opened.attr = file->attr();
   co_return opened;
 }
 
-Filesystem::Opened FileTable::adopt(const ServerEntry& entry, int flags) {
-  auto file = get(entry.attr.ino);
-  opening(file);
-  file->learn(entry, file->asking());
+// Counts it as open at the MDS, and learns what it says. True if the data is what this client knew.
+Task<Result<bool>> FileTable::openThere(std::shared_ptr<File> file, int flags) {
+  const bool write = writable(flags);
+  // It is open there, and what we know is what we would hear.
+  if (file->handles != 0 && file->currentUnder(write ? LeaseMode::kWrite : LeaseMode::kRead))
+    co_return true;
+  // The MDS must not hear of an earlier close after it heard of this open.
+  while (releasing_.contains(file->ino())) co_await released_.wait();
+  const File::Asked asked = file->asking();
+  auto entry = co_await core_.mds.open(file->ino(), write);
+  CO_TRY(entry);
+  co_return file->learn(*entry, asked);
+}
+
+Filesystem::Opened FileTable::handOut(const std::shared_ptr<File>& file, int flags) {
+  ++file->handles;
   Filesystem::Opened opened;
   opened.attr = file->attr();
   opened.handle = std::make_shared<Handle>(file, flags, file->errors().sample());
   return opened;
 }
 
+Filesystem::Opened FileTable::adopt(const ServerEntry& entry, int flags) {
+  auto file = get(entry.attr.ino);
+  opening(file, flags);
+  file->learn(entry, file->asking());
+  return handOut(file, flags);
+}
+
 void FileTable::release(Handle& handle) {
   if (std::exchange(handle.released, true)) return;
   auto file = handle.file;
-  closed(file);
+  --file->handles;
+  closed(file, handle.flags);
   if (file->opens != 0) return;
   if (file->pending())
     core_.scope.spawn(finishClosed(file));
@@ -222,13 +252,20 @@ bool FileTable::keepsLease(InodeId ino) const {
   return file && (file->opens != 0 || file->pending());
 }
 
+bool FileTable::mapped(InodeId ino) const {
+  auto file = find(ino);
+  return file && file->mapped();
+}
+
 size_t FileTable::pendingFiles() const {
   return static_cast<size_t>(
       std::ranges::count_if(pending_, [](const auto& entry) { return entry.second->pending(); }));
 }
 
-void FileTable::sessionLost() {
+void FileTable::sessionLost(const std::vector<InodeId>& written) {
   for (auto& [ino, file] : pending_) file->loseUnflushed();
+  for (InodeId ino : written)
+    if (auto file = find(ino)) file->losePages();
 }
 
 Task<Result<void>> FileTable::flushAll() {

@@ -37,10 +37,12 @@ class FileTable {
   // For LeaseTable::Hooks.
   Task<void> writeBack(InodeId ino);
   [[nodiscard]] bool keepsLease(InodeId ino) const;
+  [[nodiscard]] bool mapped(InodeId ino) const;
   // That have something to flush or to commit.
   [[nodiscard]] size_t pendingFiles() const;
-  // Unflushed data of all files is lost.
-  void sessionLost();
+  // Unflushed data of all files is lost, and what mappings have changed under the write leases that
+  // were held.
+  void sessionLost(const std::vector<InodeId>& written);
   // Flushes and commits everything; the first error that no application was told.
   Task<Result<void>> flushAll();
 
@@ -54,8 +56,10 @@ class FileTable {
 
  private:
   std::shared_ptr<File> get(InodeId ino);
-  void opening(const std::shared_ptr<File>& file);
-  void closed(const std::shared_ptr<File>& file);
+  void opening(const std::shared_ptr<File>& file, int flags);
+  void closed(const std::shared_ptr<File>& file, int flags);
+  Task<Result<bool>> openThere(std::shared_ptr<File> file, int flags);
+  Filesystem::Opened handOut(const std::shared_ptr<File>& file, int flags);
   void forget(InodeId ino);
   void evict();
   void relieve();

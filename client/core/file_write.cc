@@ -19,15 +19,28 @@ Result<void> checkEnd(uint64_t offset, uint64_t length) {
 }
 }  // namespace
 
-Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, bool fromMapping) {
+Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Writing how) {
   if (auto e = errors_.check(handle.seen)) co_return fail(std::move(*e));
   if (data.empty()) co_return Result<void>{};
-  const bool append = (handle.flags & O_APPEND) != 0 && !fromMapping;
+  const bool append = (handle.flags & O_APPEND) != 0 && !how.fromMapping;
   const bool through = goesThrough(handle.flags);
   // Before the lease: memory comes free when any file's writes are flushed.
   if (!through) CO_TRY(co_await core_.budget.admit(core_.stop));
-  auto use = co_await enter(LeaseMode::kWrite);
+  Urgency urgency = Urgency::kCanWait;
+  Filesystem::PageWait pages;
+  if (how.fromMapping) {
+    urgency = Urgency::kHoldsPages;
+  } else if (how.intoPages) {
+    urgency = Urgency::kLocksPages;
+    pages = {roundDown(offset, kBlockSize), roundUp(offset + data.size(), kBlockSize), true};
+  }
+  auto use = co_await enter(LeaseMode::kWrite, urgency, pages);
   CO_TRY(use);
+  if (how.fromMapping && losses_ != lossesDropped_) {
+    // Of under a write lease that was lost: others may have changed the file since.
+    errors_.record(Error(Errc::kIo, "the session expired: what mappings have changed is lost"));
+    co_return fail(Errc::kIo, "the session expired under a mapping");
+  }
   shown_ = true;
   // Two appends that go through must not both start at the same end; buffered ones take the end
   // and put their bytes behind it without waiting in between.

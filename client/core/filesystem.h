@@ -121,9 +121,15 @@ struct Options {
       0s;  // give up on dead daemons after this (kIo at the application); 0 = never
 };
 
+// How bytes are read.
+struct Reading {
+  bool intoPages = false;  // into pages of the cache above, where mappings see them
+};
+
 // How bytes came to be written.
 struct Writing {
   bool fromMapping = false;  // they belong at their offset, with O_APPEND too
+  bool intoPages = false;    // the cache above has them too, in pages that it has locked
   bool clearSuid = false;    // by somebody who may not keep S_ISUID and S_ISGID on what he changes
 };
 
@@ -182,7 +188,7 @@ class Filesystem {
   // The bytes there are, at most `length`: fewer at the end of the file. Parts in order; holes come
   // as zeros.
   virtual Task<Result<std::vector<Buffer>>> read(std::shared_ptr<Handle> h, uint64_t offset,
-                                                 uint32_t length) = 0;
+                                                 uint32_t length, Reading how = {}) = 0;
   // Takes all of `data` (copied if it must be kept). With O_APPEND `offset` is ignored.
   virtual Task<Result<void>> write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data,
                                    Writing how = {}) = 0;
@@ -234,8 +240,19 @@ class Filesystem {
   enum class Cached : uint8_t { kAttributes, kNames, kPages };
   // What the cache above keeps of the inode's attributes is not true any more when this has been
   // called; and neither are, when it has completed, the names in the directory (kNames) or the
-  // pages of the file (kPages). May be empty. Called on the reactor's thread.
+  // pages of the file (kPages). What was written into mapped pages is written here (fromMapping)
+  // before it completes. It must not wait for requests that wait for a lease. May be empty. Called
+  // on the reactor's thread.
   std::function<Task<void>(InodeId, Cached)> onForget;
+  // A request of the cache above that waits for a lease, with pages locked: it fills them, or they
+  // are written.
+  struct PageWait {
+    uint64_t from = 0, to = 0;
+    bool write = false;
+  };
+  [[nodiscard]] virtual std::vector<PageWait> pageWaits(InodeId ino) const = 0;
+  // There is one more. May be empty. Called on the reactor's thread; it must not wait.
+  std::function<void(InodeId)> onPageWait;
   // Pages of the file that were cached before are not true: an answer with its attributes waits
   // until they are gone. May be empty. Called on the reactor's thread while a request of that inode
   // is served: it must not wait.

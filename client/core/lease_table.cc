@@ -6,6 +6,12 @@
 
 namespace cairn::client {
 
+namespace {
+// From the answer to a page fault to the instruction that it interrupted: a process is woken, which
+// takes some tens of microseconds on a machine that has a processor to spare.
+constexpr Duration kTouchTime = 1ms;
+}  // namespace
+
 LeaseTable::LeaseTable(Env& env, Event& stop, TaskScope& scope, Hooks hooks)
     : env_(env), stop_(stop), scope_(scope), hooks_(std::move(hooks)), changed_(env.reactor) {}
 
@@ -78,6 +84,7 @@ void LeaseTable::sessionLost() {
     if (hooks_.forget) scope_.spawn(hooks_.forget(ino, e.directory));
     if (!e.givingUp && e.users == 0) drop(ino);
   }
+  changed_.fire();
 }
 
 // ---- For operations ----
@@ -109,12 +116,30 @@ bool LeaseTable::bare(InodeId ino) const {
   return it != entries_.end() && it->second.bare;
 }
 
-LeaseTable::Use LeaseTable::tryUse(InodeId ino, LeaseMode mode) {
+LeaseTable::Use LeaseTable::tryUse(InodeId ino, LeaseMode mode, Urgency urgency) {
   auto it = entries_.find(ino);
-  if (it == entries_.end() || it->second.givingUp || it->second.mode < mode || !valid()) return {};
-  ++it->second.users;
-  touch(it->second);
+  if (it == entries_.end()) return {};
+  Entry& e = it->second;
+  if (e.givingUp) {
+    if (!admits(e, mode, urgency)) return {};
+    if (urgency == Urgency::kLocksPages) e.locked = true;
+  } else if (e.mode < mode || !valid()) {
+    return {};
+  }
+  ++e.users;
+  touch(e);
   return {this, ino};
+}
+
+// Whether the session was renewed does not count: the lease is ours until it is given back, and
+// what is written back under it is not judged by that either.
+bool LeaseTable::admits(const Entry& entry, LeaseMode mode, Urgency urgency) {
+  return entry.dropping && entry.mode >= mode && urgency >= entry.admits;
+}
+
+void LeaseTable::pageShown(InodeId ino) {
+  if (auto it = entries_.find(ino); it != entries_.end())
+    it->second.keptUntil = env_.reactor.now() + kTouchTime;
 }
 
 void LeaseTable::leave(InodeId ino) {
@@ -134,26 +159,13 @@ bool LeaseTable::givingUp(InodeId ino) const {
   return it != entries_.end() && it->second.givingUp;
 }
 
-Task<void> LeaseTable::settled(InodeId ino) {
-  auto it = entries_.find(ino);
-  if (it == entries_.end() || !it->second.givingUp) co_return;
-  ++it->second.waiting;
-  changed_.fire();  // giving up waits for the kernel no longer, see giveUp()
+Task<void> LeaseTable::settled(InodeId ino, Urgency urgency) {
   while (!stop_.isSet()) {
-    it = entries_.find(ino);
+    auto it = entries_.find(ino);
     if (it == entries_.end() || !it->second.givingUp) co_return;
+    if (admits(it->second, LeaseMode::kWrite, urgency)) co_return;
     co_await changed_.wait();
   }
-}
-
-LeaseTable::Seeking::Seeking(LeaseTable& table, InodeId ino) : table_(table), ino_(ino) {
-  ++table_.seeking_[ino_];
-  table_.changed_.fire();
-}
-
-LeaseTable::Seeking::~Seeking() {
-  auto it = table_.seeking_.find(ino_);
-  if (--it->second == 0) table_.seeking_.erase(it);
 }
 
 Duration LeaseTable::handOut(InodeId ino) {
@@ -181,31 +193,48 @@ Task<void> LeaseTable::forgetThenTell(InodeId ino, bool directory, std::shared_p
   changed_.fire();
 }
 
+Task<void> LeaseTable::forget(InodeId ino, bool directory) {
+  if (!hooks_.forget || stop_.isSet()) co_return;
+  const uint64_t session = session_;
+  auto done = std::make_shared<bool>(false);
+  scope_.spawn(forgetThenTell(ino, directory, done));
+  while (!*done && session == session_ && !stop_.isSet()) co_await changed_.wait();
+}
+
+Task<void> LeaseTable::unused(const Entry& entry) {
+  while (entry.users != 0 && !stop_.isSet()) co_await changed_.wait();
+}
+
+// What was written into mapped pages is written under the lease while they are dropped. So is what
+// locks pages and comes meanwhile, but it may leave some behind what was dropped already: hence a
+// second time, for which the like of it waits.
+Task<void> LeaseTable::dropMapped(InodeId ino, Entry& entry) {
+  while (env_.reactor.now() < entry.keptUntil && !stop_.isSet())
+    co_await stop_.waitFor(entry.keptUntil - env_.reactor.now());
+  entry.dropping = true;
+  entry.locked = false;
+  entry.admits = Urgency::kLocksPages;
+  changed_.fire();
+  co_await forget(ino, false);
+  entry.admits = Urgency::kHoldsPages;
+  if (entry.locked) co_await forget(ino, false);
+  entry.dropping = false;
+  co_await unused(entry);
+}
+
 Task<void> LeaseTable::giveUp(InodeId ino) {
   // The entry stays while it is being given up.
   Entry& e = entries_.at(ino);
   const uint64_t session = session_;
-  while (e.users != 0 && !stop_.isSet()) co_await changed_.wait();
+  co_await unused(e);
+  const bool mapped = e.mode == LeaseMode::kWrite && hooks_.mapped(ino);
+  if (mapped) co_await dropMapped(ino, e);
   if (e.mode == LeaseMode::kWrite && !stop_.isSet()) co_await hooks_.writeBack(ino);
   LeaseReturn back{ino, 0, e.toRead && e.mode == LeaseMode::kWrite};
-  if (back.keepRead) {
-    e.mode = LeaseMode::kRead;
-  } else {
-    e.mode = LeaseMode::kNone;
-    if (hooks_.forget && !stop_.isSet()) {
-      // The kernel cannot drop a page that an operation has locked which waits for this lease to be
-      // settled, or for the MDS to grant another: that may come only after this return. The
-      // attributes are forgotten at once, and the kernel asks for them before it shows a page:
-      // whoever answers waits for the pages to be gone.
-      auto done = std::make_shared<bool>(false);
-      scope_.spawn(forgetThenTell(ino, e.directory, done));
-      while (!*done && e.waiting == 0 && !seeking_.contains(ino) && !stop_.isSet())
-        co_await changed_.wait();
-    }
-  }
+  e.mode = back.keepRead ? LeaseMode::kRead : LeaseMode::kNone;
+  if (!back.keepRead && !mapped) co_await forget(ino, e.directory);
   back.serial = e.serial;
   e.givingUp = false;
-  e.waiting = 0;
   if (e.mode == LeaseMode::kNone) drop(ino);
   if (session == session_) give(back);
   changed_.fire();

@@ -4,9 +4,9 @@
 //
 // Operations that rely on a lease run inside a Use. A recalled lease is given up when the last Use
 // has ended, what the write lease allowed to be buffered has been written back, and the kernel has
-// forgotten what it cached; meanwhile no Use begins. Giving up waits for OSDs and for requests that
-// only a lease's holder sends, never for another operation's request to the MDS: so it always ends,
-// whoever else is waiting there.
+// forgotten what it cached; meanwhile no Use begins, but those that the kernel's forgetting waits
+// for (Urgency). Giving up waits for OSDs and for requests that only a lease's holder sends, never
+// for another operation's request to the MDS: so it always ends, whoever else is waiting there.
 #pragma once
 
 #include <functional>
@@ -25,6 +25,15 @@ namespace cairn::client {
 
 enum class LeaseMode : uint8_t { kNone, kRead, kWrite };  // a larger one includes the smaller
 
+// What may still begin under a write lease that is being given up, while mapped pages are dropped.
+enum class Urgency : uint8_t {
+  kCanWait,
+  kLocksPages,  // it writes pages which the kernel keeps locked until it is done: the first time
+                // that they are dropped
+  kHoldsPages,  // as long as it is not done, what was written into mapped pages does not get out:
+                // it is just that, or a truncation
+};
+
 struct LeaseReturn {
   InodeId ino;
   uint64_t serial = 0;
@@ -36,8 +45,12 @@ class LeaseTable {
   struct Hooks {
     // Makes durable what is buffered under the write lease of the inode, and commits it.
     std::function<Task<void>(InodeId)> writeBack;
-    // Makes the kernel forget what it knows of the inode; may take a while. May be empty.
+    // Makes the kernel forget what it knows of the inode; may take a while, but does not wait for
+    // operations that wait here. May be empty.
     std::function<Task<void>(InodeId, bool directory)> forget;
+    // Whether pages of it may be changed through mappings, of which nobody is told: until they are
+    // forgotten, and what was changed is written.
+    std::function<bool(InodeId)> mapped;
     // Sends returns until the MDS has them.
     std::function<Task<void>(std::vector<LeaseReturn>)> send;
     // Whether the lease is to be kept, used or not: the inode is open, or something is buffered.
@@ -94,23 +107,14 @@ class LeaseTable {
   // Grows when a session is lost with all its leases.
   [[nodiscard]] uint64_t session() const { return session_; }
   // Begins a Use if a lease of at least `mode` stands and is not being given up.
-  [[nodiscard]] Use tryUse(InodeId ino, LeaseMode mode);
+  [[nodiscard]] Use tryUse(InodeId ino, LeaseMode mode, Urgency urgency = Urgency::kCanWait);
   [[nodiscard]] bool givingUp(InodeId ino) const;
-  // Until the inode's lease is not being given up any more.
-  Task<void> settled(InodeId ino);
-  // Around a wait for the MDS to grant a lease: the operation may have locked pages of the file, so
-  // giving up what is held until then must not wait for them.
-  class Seeking {
-   public:
-    Seeking(LeaseTable& table, InodeId ino);
-    ~Seeking();
-    Seeking(const Seeking&) = delete;
-    Seeking& operator=(const Seeking&) = delete;
-
-   private:
-    LeaseTable& table_;
-    const InodeId ino_;
-  };
+  // Until the inode's lease is not being given up any more, or something so urgent may begin.
+  Task<void> settled(InodeId ino, Urgency urgency = Urgency::kCanWait);
+  // A page was handed out, which a process is about to touch through a mapping. A write lease is
+  // kept for a moment then: or two mounts could take the page from each other for ever, before
+  // either process has been woken.
+  void pageShown(InodeId ino);
   // For how long the kernel may keep what it is told of the inode now. Zero without a lease.
   [[nodiscard]] Duration handOut(InodeId ino);
 
@@ -129,19 +133,27 @@ class LeaseTable {
     bool directory = false;
     bool givingUp = false;
     bool toRead = false;              // of the recall that is being answered
+    bool dropping = false;            // mapped pages, while the lease is being given up
+    Urgency admits{};                 // meanwhile, and what is more urgent
+    bool locked = false;              // something that locks pages was admitted
     uint32_t users = 0;               // Uses
-    uint32_t waiting = 0;             // for the end of giving up
     uint64_t serial = 0;              // the largest seen
     uint64_t since = 0;               // see since()
     uint64_t stamp = 0;               // see stamp()
     bool bare = false;                // see bare()
     TimePoint lastUsed{};             // granted, used or handed out
+    TimePoint keptUntil{};            // see pageShown()
     std::list<InodeId>::iterator at;  // in order_
   };
   void leave(InodeId ino);
   void touch(Entry& entry);
   void drop(InodeId ino);
+  [[nodiscard]] static bool admits(const Entry& entry, LeaseMode mode, Urgency urgency);
   Task<void> giveUp(InodeId ino);
+  Task<void> unused(const Entry& entry);
+  Task<void> dropMapped(InodeId ino, Entry& entry);
+  // Ends early when the session is lost: then there is nobody to be exact for.
+  Task<void> forget(InodeId ino, bool directory);
   Task<void> forgetThenTell(InodeId ino, bool directory, std::shared_ptr<bool> done);
   void give(LeaseReturn back);
   Task<void> sendReturns();
@@ -153,7 +165,6 @@ class LeaseTable {
   const Hooks hooks_;
   std::unordered_map<InodeId, Entry> entries_;
   std::list<InodeId> order_;  // of entries, least recently used first
-  std::unordered_map<InodeId, uint32_t> seeking_;
   std::vector<LeaseReturn> returns_;
   bool sending_ = false;
   TimePoint validUntil_{};

@@ -27,9 +27,10 @@ Mount::Mount(Env& env, Options options, MountInfo info)
                   },
               .onExpired =
                   [this] {
+                    const std::vector<InodeId> written = leases_.all(LeaseMode::kWrite);
                     io_.sessionLost();
                     leases_.sessionLost();
-                    files_.sessionLost();
+                    files_.sessionLost(written);
                     locks_.sessionLost();
                   },
               .onOpened =
@@ -53,6 +54,7 @@ Mount::Mount(Env& env, Options options, MountInfo info)
               LeaseTable::Hooks{
                   .writeBack = [this](InodeId ino) { return files_.writeBack(ino); },
                   .forget = [this](InodeId ino, bool directory) { return forget(ino, directory); },
+                  .mapped = [this](InodeId ino) { return files_.mapped(ino); },
                   .send = [this](std::vector<LeaseReturn> l) { return sendReturns(std::move(l)); },
                   .keep = [this](InodeId ino) { return files_.keepsLease(ino); },
               }),
@@ -73,6 +75,10 @@ Mount::Mount(Env& env, Options options, MountInfo info)
             .onForeignChange =
                 [this](InodeId ino) {
                   if (onDataChanged) onDataChanged(ino);
+                },
+            .onPageWait =
+                [this](InodeId ino) {
+                  if (onPageWait) onPageWait(ino);
                 }},
       files_(core_),
       locks_(env_, mds_, stop_),
@@ -138,8 +144,9 @@ Task<void> Mount::forget(InodeId ino, bool directory) {
   auto file = files_.find(ino);
   // Pages of a file that is closed are judged when it is opened again.
   const bool open = file && file->opens != 0;
-  if (open) file->pagesForgotten();
+  const uint64_t losses = open ? file->forgetPages() : 0;
   co_await onForget(ino, directory ? Cached::kNames : open ? Cached::kPages : Cached::kAttributes);
+  if (open) file->pagesDropped(losses);
 }
 
 Duration Mount::mayCache(InodeId ino) {

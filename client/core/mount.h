@@ -19,6 +19,7 @@ class Mount final : public Filesystem {
   Task<void> abandon() override;
   Stamp stamp(InodeId ino) const override { return {leases_.stamp(ino), core_.nameChanges}; }
   Duration mayCache(InodeId ino) override;
+  std::vector<PageWait> pageWaits(InodeId ino) const override;
 
   Task<Result<Attr>> lookup(InodeId parent, std::string name) override;
   Task<Result<Attr>> getattr(InodeId ino) override;
@@ -47,7 +48,7 @@ class Mount final : public Filesystem {
                               int flags) override;
   Task<Result<Opened>> tmpfile(InodeId parent, uint32_t mode, Maker maker, int flags) override;
   Task<Result<std::vector<Buffer>>> read(std::shared_ptr<Handle> h, uint64_t offset,
-                                         uint32_t length) override;
+                                         uint32_t length, Reading how) override;
   Task<Result<void>> write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data,
                            Writing how = {}) override;
   Task<Result<void>> flush(std::shared_ptr<Handle> h) override;

@@ -87,17 +87,24 @@ Task<Result<Filesystem::Opened>> Mount::createNew(MakeRequest what, int flags) {
 }
 
 Task<Result<std::vector<Buffer>>> Mount::read(std::shared_ptr<Handle> h, uint64_t offset,
-                                              uint32_t length) {
+                                              uint32_t length, Reading how) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await h->file->read(*h, offset, length);
+  auto parts = co_await h->file->read(*h, offset, length, how);
+  if (how.intoPages && h->file->mapped()) leases_.pageShown(h->file->ino());
+  co_return parts;
+}
+
+std::vector<Filesystem::PageWait> Mount::pageWaits(InodeId ino) const {
+  auto file = files_.find(ino);
+  return file ? file->pageWaits() : std::vector<PageWait>{};
 }
 
 Task<Result<void>> Mount::write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data,
                                 Writing how) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  auto written = co_await h->file->write(*h, offset, std::move(data), how.fromMapping);
+  auto written = co_await h->file->write(*h, offset, std::move(data), how);
   leases_.changed(h->file->ino());
   CO_TRY(written);
   if (!how.clearSuid || (h->file->attr().mode & (S_ISUID | S_ISGID)) == 0) co_return written;

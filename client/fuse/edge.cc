@@ -140,17 +140,25 @@ class FuseSays {
 }  // namespace
 
 FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f)
-    : env(e), reactor(r), fs(f), dropEnded_(r), scope_(r) {
+    : env(e),
+      reactor(r),
+      fs(f),
+      scope_(r),
+      drops_(
+          r, scope_, [this](InodeId ino) { return fs.pageWaits(ino); },
+          [this](InodeId ino, uint64_t from, uint64_t to) { return invalidate(ino, from, to); }) {
   fs.onForget = [this](InodeId ino, Filesystem::Cached what) { return forget(ino, what); };
   fs.onDataChanged = [this](InodeId ino) {
     (void)forgetAttr(ino);  // it is being asked about: the kernel has it
     startDrop(ino);
   };
+  fs.onPageWait = [this](InodeId) { drops_.pageWait(); };
 }
 
 FuseEdge::~FuseEdge() {
   fs.onForget = {};
   fs.onDataChanged = {};
+  fs.onPageWait = {};
   if (ready_ >= 0) ::close(ready_);
   if (quit_ >= 0) ::close(quit_);
   if (session_ == nullptr) return;
@@ -236,7 +244,6 @@ Task<void> FuseEdge::serve() {
   mounted_ = false;  // the kernel has taken it down
   for (LockWait* wait : lockWaits) wait->interrupt();
   co_await scope_.join();
-  while (!dropping_.empty()) co_await dropEnded_.wait();
 }
 
 void FuseEdge::run(fuse_req_t request, const char* op, Task<Result<void>> task) {
@@ -324,7 +331,7 @@ double seconds(Duration d) {
 }  // namespace
 
 double FuseEdge::attrTimeout(InodeId ino) {
-  return dropping_.contains(ino) ? 0 : seconds(fs.mayCache(ino));
+  return dropping(ino) ? 0 : seconds(fs.mayCache(ino));
 }
 
 fuse_entry_param FuseEdge::entryOf(const Attr* attr, InodeId parent) {
@@ -344,10 +351,6 @@ Task<Result<Attr>> FuseEdge::settledAttr(InodeId ino) {
     if (!attr || !dropping(ino)) co_return attr;
     co_await dropped(ino);
   }
-}
-
-Task<void> FuseEdge::dropped(InodeId ino) {
-  while (dropping(ino)) co_await dropEnded_.wait();
 }
 
 // ---- Forgetting ----
@@ -378,26 +381,20 @@ void FuseEdge::forgetNames() {
 }
 
 void FuseEdge::startDrop(InodeId ino) {
-  if (!mounted_) return;
-  ++dropping_[ino];
-  scope_.spawn(dropPages(ino));
+  if (mounted_) scope_.spawn(drops_.drop(ino));
 }
 
-// Counted in dropping_ by its caller.
-Task<void> FuseEdge::dropPages(InodeId ino) {
-  co_await offloaded(reactor, [session = session_, ino] {
-    fuse_lowlevel_notify_inval_inode(session, ino.value, 0, 0);
+Task<void> FuseEdge::invalidate(InodeId ino, uint64_t from, uint64_t to) {
+  return offloaded(reactor, [session = session_, ino, from, to] {
+    fuse_lowlevel_notify_inval_inode(session, ino.value, static_cast<off_t>(from),
+                                     to == UINT64_MAX ? 0 : static_cast<off_t>(to - from));
   });
-  if (--dropping_[ino] == 0) dropping_.erase(ino);
-  dropEnded_.fire();
 }
 
 Task<void> FuseEdge::forget(InodeId ino, Filesystem::Cached what) {
   if (what == Filesystem::Cached::kNames) forgetNames();
   co_await attrForgotten(ino);
-  if (what != Filesystem::Cached::kPages || !mounted_) co_return;
-  ++dropping_[ino];
-  co_await dropPages(ino);
+  if (what == Filesystem::Cached::kPages && mounted_) co_await drops_.drop(ino);
 }
 
 }  // namespace cairn::client

@@ -12,8 +12,8 @@
 //               under attributes that are valid, so nothing is read from stale pages either, if
 //               whoever answers with attributes waits for pages that are being dropped
 //               (settledAttr).
-//   pages       are dropped on a pool thread: that waits for pages that requests of ours have
-//               locked.
+//   pages       are dropped on a pool thread, around those that requests which wait here have
+//               locked (page_drops.h).
 //   names       all at once, by raising the mount's epoch (Linux 6.16): the invalidation of one
 //               name would wait for the directory's lock, which a request holds that waits for us.
 //               Where the kernel knows no epochs it asks for every name.
@@ -40,7 +40,7 @@
 #include <vector>
 
 #include "client/core/filesystem.h"
-#include "client/core/pulse.h"
+#include "client/fuse/page_drops.h"
 #include "common/base/env.h"
 #include "common/metrics/metrics.h"
 #include "common/reactor/sync.h"
@@ -123,12 +123,12 @@ class FuseEdge {
   [[nodiscard]] double attrTimeout(InodeId ino);
   // Begins to drop the kernel's pages of the file: they may be wrong.
   void startDrop(InodeId ino);
-  [[nodiscard]] bool dropping(InodeId ino) const { return dropping_.contains(ino); }
+  [[nodiscard]] bool dropping(InodeId ino) const { return drops_.underWay(ino); }
   // Requests for locks that may wait for long: they end when the kernel has let go of the mount,
   // for nobody will unlock what they would be granted.
   std::unordered_set<LockWait*> lockWaits;
   // Waits until no pages of it are being dropped.
-  Task<void> dropped(InodeId ino);
+  Task<void> dropped(InodeId ino) { return drops_.ended(ino); }
   // The attributes, when no stale page is left that they would make readable.
   Task<Result<Attr>> settledAttr(InodeId ino);
 
@@ -137,25 +137,25 @@ class FuseEdge {
   Task<void> answered(fuse_req_t request, OpMetrics& metrics, Task<Result<void>> task);
   Task<void> answered(uint64_t unique, OpMetrics& metrics, Task<Result<void>> task);
   Task<void> forget(InodeId ino, Filesystem::Cached what);
-  Task<void> dropPages(InodeId ino);
   // False: the kernel does not have the inode.
   [[nodiscard]] bool forgetAttr(InodeId ino);
   // When it has completed, the kernel does not take the attributes for valid.
   Task<void> attrForgotten(InodeId ino);
   void forgetNames();
+  // Until the kernel has dropped the pages of [from, to).
+  Task<void> invalidate(InodeId ino, uint64_t from, uint64_t to);
 
   fuse_session* session_ = nullptr;
   int ready_ = -1;  // an epoll instance: /dev/fuse has a request, or quit_
   int quit_ = -1;   // an eventfd
   bool mounted_ = false;
   bool unanswered_ = true;
-  bool epochs_ = false;                           // the kernel forgets names by epoch
-  std::unordered_map<InodeId, size_t> dropping_;  // drops of pages that are under way
-  std::unordered_map<InodeId, uint64_t> known_;   // entries that the kernel has of each inode
-  Pulse dropEnded_;
-  Buffer receive_;  // where the next request lands
+  bool epochs_ = false;                          // the kernel forgets names by epoch
+  std::unordered_map<InodeId, uint64_t> known_;  // entries that the kernel has of each inode
+  Buffer receive_;                               // where the next request lands
   bool receiveTaken_ = false;
   TaskScope scope_;
+  PageDrops drops_;
 };
 
 // Replies success when `task` has succeeded.

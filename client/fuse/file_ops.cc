@@ -17,6 +17,12 @@ bool killsPrivileges(const char* written) {
   return (request.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
 }
 
+// A read or write that goes past the kernel's pages names whose it is (FUSE_READ_LOCKOWNER,
+// FUSE_WRITE_LOCKOWNER), one that goes through them does not.
+bool fillsPages(const fuse_file_info& info) {
+  return info.lock_owner == 0;
+}
+
 Task<Result<void>> replyOpen(FuseEdge& edge, fuse_req_t request, fuse_file_info info,
                              Task<Result<Filesystem::Opened>> task) {
   auto opened = co_await std::move(task);
@@ -96,13 +102,16 @@ void read(fuse_req_t r, fuse_ino_t, size_t size, off_t offset, fuse_file_info* i
   auto& e = FuseEdge::of(r);
   e.run(r, "read",
         replyRead(r, e.fs.read(handleOf(info), static_cast<uint64_t>(offset),
-                               static_cast<uint32_t>(size))));
+                               static_cast<uint32_t>(size), {.intoPages = fillsPages(*info)})));
 }
 
 void write(fuse_req_t r, fuse_ino_t, const char* data, size_t size, off_t offset,
            fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
-  const Writing how{.fromMapping = info->writepage != 0, .clearSuid = killsPrivileges(data)};
+  const bool fromMapping = info->writepage != 0;
+  const Writing how{.fromMapping = fromMapping,
+                    .intoPages = !fromMapping && fillsPages(*info),
+                    .clearSuid = killsPrivileges(data)};
   e.run(r, "write",
         replyWritten(r, size,
                      e.fs.write(handleOf(info), static_cast<uint64_t>(offset),

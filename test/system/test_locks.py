@@ -276,7 +276,7 @@ def programs(a, b):
 
 
 def sqlite(a, b, mode="delete"):
-    """SQLite with a rollback journal, writers on both mounts; with a write-ahead log, on one."""
+    """SQLite, writers on both mounts: with a rollback journal, and with a write-ahead log, whose index is mapped memory."""
     db = sqlite3.connect(f"{a}/db-{mode}")
     check(db.execute(f"pragma journal_mode={mode}").fetchone() == (mode,), "journal mode")
     db.execute("create table t (writer int, number int, unique (writer, number))")
@@ -307,8 +307,7 @@ def sqlite(a, b, mode="delete"):
         check(db.execute("select count(*) from t").fetchone() == (100,), "every row is there")
         db.close()
     if mode == "delete":
-        # Its index is in shared memory, which mounts do not share (LOCKS.md).
-        sqlite(a, a, "wal")
+        sqlite(a, b, "wal")
 
 
 def mount_forced(c, a, b, remount):

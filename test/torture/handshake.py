@@ -202,6 +202,8 @@ ACTIONS = {
     "set_register": lambda fds, *a: set_register(*a),
     "write_register": lambda fds, *a: write_register(*a),
     "read_register": lambda fds, *a: read_register(*a),
+    "count_mapped": lambda fds, *a: count_mapped(fds, *a),
+    "pass_mapped": lambda fds, *a: pass_mapped(fds, *a),
     "churn": lambda fds, *a: churn(*a),
     "watch": lambda fds, *a: watch(*a),
 }
@@ -498,8 +500,50 @@ def listings(one, other, rounds, dice):
     return f"{other.wait()} listings"
 
 
+def _map(fds, name):
+    fd = os.open(name, os.O_RDWR)
+    memory = mmap.mmap(fd, 4096)
+    os.close(fd)
+    return memory
+
+
+def count_mapped(fds, name, word, rounds):
+    """Counts in a word of a page that the other counts in too, another word."""
+    counted = ctypes.c_int64.from_buffer(_map(fds, name), 8 * word)
+    for i in range(rounds):
+        check(counted.value == i, f"{counted.value} after {i} steps")
+        counted.value = i + 1
+        if i % 16 == 0:
+            os.sched_yield()
+
+
+def pass_mapped(fds, name, mine, rounds):
+    """Waits for the other's step, and makes the next: there is nothing between them but the page."""
+    step = ctypes.c_int64.from_buffer(_map(fds, name), 1024)
+    for i in range(mine, 2 * rounds, 2):
+        while (seen := step.value) != i:
+            check(seen == i - 1, f"step {seen} after {i - 2}")
+        step.value = i + 1
+
+
+def mapped(one, other, rounds, dice):
+    """One page that both have mapped: each store is seen, none is lost, with no system call to help."""
+    one.do("put", "page", bytes(4096))
+    begin = time.monotonic()
+    for what in ("count_mapped", "pass_mapped"):
+        for who, peer in enumerate((one, other)):
+            peer.start(what, "page", who, rounds)
+        for peer in (one, other):
+            peer.wait()
+    took = time.monotonic() - begin
+    for peer in (one, other):
+        words = struct.unpack("512q", peer.do("get", "page"))
+        check(words[:2] == (rounds, rounds) and words[128] == 2 * rounds, f"the page says {words[:2]} and {words[128]}")
+    return f"{took / rounds * 1e6:.0f} us a round"
+
+
 SEQUENTIAL = (closed, opened, names, attributes, winners)
-CONCURRENT = (appends, registers, listings)
+CONCURRENT = (appends, registers, listings, mapped)
 
 
 def meet(mounts, rounds, seed, only="", say=print):

@@ -46,8 +46,15 @@ Result<std::vector<Endpoint>> Target::endpoints() const {
   return std::vector<Endpoint>{embedded->mdsEndpoint()};
 }
 
+namespace {
+// A mount lets the kernel drop pages on these, and the kernel may wait there for requests that wait
+// for other mounts, which must not keep other files' pages from being dropped. They are started
+// when needed.
+constexpr unsigned kOffloadThreads = 256;
+}  // namespace
+
 int runInWorld(const std::function<Task<Result<void>>(Env&, UringReactor&)>& body) {
-  auto reactor = UringReactor::create();
+  auto reactor = UringReactor::create({.offloadThreads = kOffloadThreads});
   if (!reactor) {
     printError(reactor.error());
     return 1;

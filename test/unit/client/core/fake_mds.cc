@@ -149,7 +149,8 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
       uint64_t ino = r.getOpen().getIno();
       if (!files.contains(ino)) return {Errc::kStale, {}};
       open.insert(ino);
-      grant(ino, r.getOpen().getWrite() ? schema::Lease::WRITE : schema::Lease::READ);
+      grant(ino,
+            r.getOpen().getWrite() && openBringsWrite ? schema::Lease::WRITE : schema::Lease::READ);
       events_.push_back("mds open");
       return entry(ino);
     }

@@ -83,6 +83,7 @@ class FakeMds final : public RpcHandler {
   std::set<uint64_t> open;  // inodes, of any session
   // There is one client, so nobody is ever in its way: it is granted what it asks for.
   std::map<uint64_t, schema::Lease> leases;  // by inode
+  bool openBringsWrite = true;               // to who opens for writing, the write lease
   size_t leaseRequests = 0, leaseReturns = 0;
   std::set<uint64_t> reclaimedRead, reclaimedWrite;  // the latest reclaim's
   std::vector<std::set<uint64_t>> reclaims;

@@ -44,7 +44,7 @@ TEST_CASE("lease: what one covers is answered here; nothing is asked twice") {
 
 TEST_CASE("lease: a recalled write lease goes back when all is flushed and committed, not before") {
   FakeCluster c(1, {.mds = {}, .flushAge = 1h});
-  auto h = c.create("f");
+  auto h = c.create("f", O_WRONLY);  // no pages of it can be written through a mapping
   const InodeId ino = inoOf(c, "f");
   REQUIRE(c.write(h, 0, pattern(300'000, 1)));
   REQUIRE(c.mds.file("f").size == 0);
@@ -74,7 +74,7 @@ TEST_CASE("lease: a recalled write lease goes back when all is flushed and commi
 
 TEST_CASE("lease: a recall to read keeps what is cached") {
   FakeCluster c(1, {.mds = {}, .flushAge = 1h});
-  auto h = c.create("f");
+  auto h = c.create("f", O_WRONLY);  // no pages of it can be written through a mapping
   const InodeId ino = inoOf(c, "f");
   REQUIRE(c.write(h, 0, "text"));
   bool forgotten = false;
@@ -116,45 +116,169 @@ TEST_CASE("lease: who asked for it gets something done before it is given back")
   CHECK(c.stored("f") == all);
 }
 
-TEST_CASE("lease: the kernel's pages are waited for, but not when an operation holds them") {
+TEST_CASE("lease: the kernel's pages are waited for, and it is told which operations hold some") {
   FakeCluster c;
-  auto h = c.create("f");
+  auto h = c.create("f", O_WRONLY);
+  const InodeId ino = inoOf(c, "f");
   REQUIRE(c.write(h, 0, "text"));
   Event pagesGone(c.env.reactor);
+  size_t told = 0;
   c.fs->onForget = [&](InodeId, Filesystem::Cached) { return pagesGone.wait(); };
+  c.fs->onPageWait = [&](InodeId i) {
+    told += i == ino;
+    const auto waits = c.fs->pageWaits(ino);
+    REQUIRE(waits.size() == 1);
+    CHECK(waits[0].from == 4096);
+    CHECK(waits[0].to == 3 * 4096);
+    CHECK(waits[0].write);
+  };
   c.mds.recall("f");
   c.world.run(3s);
   CHECK(c.mds.leaseReturns == 0);
-  // A read comes, which may have locked the page that is being dropped.
-  CHECK(c.read(h, 0, 10) == "text");
+  bool written = false;
+  c.spawn([](FakeCluster& cluster, std::shared_ptr<Handle> handle, bool& out) -> Task<void> {
+    Buffer data = cluster.env.buffers.copyOf(std::vector<uint8_t>(5000, 'x'));
+    out = (co_await cluster.fs->write(handle, 4196, data, {.intoPages = true})).has_value();
+  }(c, h, written));
+  c.world.run(3s);
+  CHECK(told == 1);
+  CHECK_FALSE(written);
+  CHECK(c.mds.leaseReturns == 0);
+  pagesGone.set();
+  REQUIRE(c.world.runUntil([&] { return written; }, 1s));
   CHECK(c.mds.leaseReturns == 1);
   CHECK(c.mds.leaseRequests == 1);
-  pagesGone.set();
+  CHECK(c.fs->pageWaits(ino).empty());
 }
 
-TEST_CASE("lease: nor while an operation that may hold them asks for a stronger lease") {
+TEST_CASE("lease: a file that is open is opened again without asking, while its lease stands") {
   FakeCluster c;
   auto h = c.create("f");
   const InodeId ino = inoOf(c, "f");
   REQUIRE(c.write(h, 0, "text"));
+  size_t asked = 0;
+  c.mds.fault = [&](schema::MdsRequest::Reader r) {
+    asked += r.isOpen();
+    return Fault::kNone;
+  };
+  auto again = c.run(c.fs->open(ino, O_RDWR));
+  REQUIRE(again);
+  CHECK(again->attr.size == 4);
+  CHECK(again->dataUnchanged);
+  CHECK(asked == 0);
+  c.run(c.fs->release(std::exchange(h, nullptr)));
+  CHECK(c.read(again->handle, 0, 10) == "text");
+  c.mds.recall("f");
+  REQUIRE(returned(c, ino));
+  auto third = c.run(c.fs->open(ino, O_RDONLY));
+  CHECK(asked == 1);
+  for (auto& o : {again, third}) c.run(c.fs->release(o->handle));
+  REQUIRE(c.world.runUntil([&] { return !c.mds.open.contains(ino.value); }, 5s));
+  // It is not open there any more, whatever lease stands.
+  auto fourth = c.run(c.fs->open(ino, O_RDONLY));
+  CHECK(asked == 2);
+  CHECK(c.mds.open.contains(ino.value));
+  c.run(c.fs->release(fourth->handle));
+}
+
+// ---- Mappings ----
+
+TEST_CASE("lease: pages that may be written through a mapping are filled under the write lease") {
+  FakeCluster c;
+  auto h = c.create("f");  // O_RDWR
+  const InodeId ino = inoOf(c, "f");
+  REQUIRE(c.write(h, 0, "text"));
+  auto recallAll = [&] {
+    const size_t before = c.mds.leaseReturns;
+    c.mds.recall("f");
+    REQUIRE(c.world.runUntil([&] { return c.mds.leaseReturns > before; }, 1s));
+  };
+  recallAll();
+  CHECK(c.read(h, 0, 10) == "text");
+  CHECK(c.mds.leases.at(ino.value) == schema::Lease::READ);  // no page is filled
+  recallAll();
+  CHECK(c.run(c.fs->read(h, 0, 4096, {.intoPages = true})));
+  CHECK(c.mds.leases.at(ino.value) == schema::Lease::WRITE);
+  c.run(c.fs->release(std::exchange(h, nullptr)));
+  recallAll();
+  auto reader = c.run(c.fs->open(ino, O_RDONLY));
+  REQUIRE(reader);
+  CHECK(c.run(c.fs->read(reader->handle, 0, 4096, {.intoPages = true})));
+  CHECK(c.mds.leases.at(ino.value) == schema::Lease::READ);
+  // Pages are there, and not under the write lease: the kernel must not keep them.
+  c.mds.openBringsWrite = false;
+  auto writer = c.run(c.fs->open(ino, O_RDWR));
+  REQUIRE(writer);
+  CHECK_FALSE(writer->dataUnchanged);
+  auto second = c.run(c.fs->open(ino, O_RDWR));
+  REQUIRE(second);
+  CHECK(second->dataUnchanged);
+  for (auto& o : {reader, writer, second}) c.run(c.fs->release(o->handle));
+}
+
+TEST_CASE("lease: what was written into mapped pages goes out under the lease that goes") {
+  FakeCluster c(1, {.mds = {}, .flushAge = 1h});
+  auto h = c.create("f");
+  const InodeId ino = inoOf(c, "f");
+  REQUIRE(c.write(h, 0, "text"));
+  size_t drops = 0;
+  bool plain = false;
+  c.fs->onForget = [&](InodeId, Filesystem::Cached what) -> Task<void> {
+    CHECK(what == Filesystem::Cached::kPages);
+    CHECK(c.mds.leases.contains(ino.value));
+    auto put = [&](uint64_t at, std::string_view text, Writing how) {
+      return c.fs->write(
+          h, at, c.env.buffers.copyOf({reinterpret_cast<const uint8_t*>(text.data()), text.size()}),
+          how);
+    };
+    if (++drops == 1) {
+      CHECK(co_await put(0, "MAPPED", {.fromMapping = true}));
+      // One that keeps pages locked which are to be dropped is let through too, and then all are
+      // dropped again.
+      CHECK(co_await put(6, "!", {.intoPages = true}));
+      AttrChange change;
+      change.size = 9;
+      CHECK(co_await c.fs->setattr(ino, change));
+    } else {
+      CHECK(co_await put(7, "?", {.fromMapping = true}));
+      c.spawn([](Task<Result<void>> task, bool& done) -> Task<void> {
+        done = (co_await std::move(task)).has_value();
+      }(put(8, "+", {.intoPages = true}), plain));
+      co_await sleepFor(c.env.reactor, 10ms);
+      CHECK_FALSE(plain);
+    }
+  };
   c.mds.recall("f", true);
   REQUIRE(c.world.runUntil([&] { return c.mds.leaseReturns == 1; }, 1s));
-  Event pagesGone(c.env.reactor);
-  c.fs->onForget = [&](InodeId, Filesystem::Cached) { return pagesGone.wait(); };
-  // Another client was first: it gets its lease before this one does, and so ours back.
-  bool recalled = false;
-  c.mds.fault = [&](schema::MdsRequest::Reader r) {
-    if (!r.isLease()) return Fault::kNone;
-    if (!std::exchange(recalled, true))
-      c.spawn([](FakeCluster& cluster) -> Task<void> {
-        co_await sleepFor(cluster.env.reactor, 1ms);
-        cluster.mds.recall("f");
-      }(c));
-    return c.mds.leases.contains(ino.value) ? Fault::kRefuse : Fault::kNone;
+  CHECK(drops == 2);
+  c.fs->onForget = {};
+  REQUIRE(c.world.runUntil([&] { return plain; }, 1s));
+  CHECK(c.read(h, 0, 20) == std::string_view("MAPPED!?+", 9));
+  CHECK(c.mds.leaseRequests == 1);  // of the last
+}
+
+TEST_CASE("lease: what mappings have changed under a lease that was lost is not written") {
+  FakeCluster c(1, {.mds = {}, .flushAge = 1h});
+  auto h = c.create("f");
+  REQUIRE(c.write(h, 0, "text"));
+  REQUIRE(c.run(c.fs->fsync(h)));
+  std::optional<Result<void>> late;
+  c.fs->onForget = [&](InodeId, Filesystem::Cached) -> Task<void> {
+    late = co_await c.fs->write(h, 0, c.env.buffers.copyOf(std::vector<uint8_t>(4, 'X')),
+                                {.fromMapping = true});
   };
-  CHECK(c.write(h, 4, " and more"));
-  CHECK(recalled);
-  pagesGone.set();
+  c.mds.expire(c.mds.lastSession);
+  REQUIRE(c.run(c.fs->lookup(kRootInode, "f")));
+  REQUIRE(c.world.runUntil([&] { return late.has_value(); }, 10s));
+  CHECK(late->error().code == Errc::kIo);
+  CHECK(c.run(c.fs->fsync(h)).error().code == Errc::kIo);  // told once
+  CHECK(c.read(h, 0, 10) == "text");
+  // What is mapped and changed from now on is under the next lease.
+  c.fs->onForget = {};
+  CHECK(c.run(c.fs->read(h, 0, 4096, {.intoPages = true})));
+  CHECK(c.run(c.fs->write(h, 0, c.env.buffers.copyOf(std::vector<uint8_t>(4, 'Y')),
+                          {.fromMapping = true})));
+  CHECK(c.read(h, 0, 10) == "YYYY");
 }
 
 TEST_CASE("lease: a recall of what is not held is answered") {
