@@ -44,8 +44,14 @@ constexpr uint32_t kDirectIoAllowMmap = 1u << 4;     // FUSE_DIRECT_IO_ALLOW_MMA
 // libfuse's writev, which answers INIT with one flag more than libfuse knows: a file that is opened
 // with FOPEN_DIRECT_IO may be mapped.
 ssize_t writeToKernel(int fd, iovec* iov, int count, void* userdata) {
-  if (static_cast<FuseEdge*>(userdata)->firstAnswer() && count == 2 &&
-      iov[1].iov_len >= kInitFlags2 + sizeof(uint32_t)) {
+  auto& edge = *static_cast<FuseEdge*>(userdata);
+  fuse_out_header header;
+  std::memcpy(&header, iov[0].iov_base, sizeof header);
+  if (header.unique != 0 && !edge.expected(header.unique)) {
+    errno = ENOENT;  // as the kernel says of requests that it does not know
+    return -1;
+  }
+  if (edge.firstAnswer() && count == 2 && iov[1].iov_len >= kInitFlags2 + sizeof(uint32_t)) {
     auto add = [&](size_t at, uint32_t flag) {
       uint32_t flags = 0;
       auto* field = static_cast<char*>(iov[1].iov_base) + at;
@@ -143,6 +149,7 @@ FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f)
     : env(e),
       reactor(r),
       fs(f),
+      gone_(r),
       scope_(r),
       drops_(
           r, scope_, [this](InodeId ino) { return fs.pageWaits(ino); },
@@ -215,6 +222,7 @@ void FuseEdge::quit() {
 Task<void> FuseEdge::serve() {
   int fd = fuse_session_fd(session_);
   bool gone = false;
+  scope_.spawn(dismissCallers());
   while (!gone && fuse_session_exited(session_) == 0) {
     for (int n = 0; n < kRequestsPerTurn; ++n) {
       if (receive_.empty() || receiveTaken_) receive_ = env.buffers.get(kReceiveBytes);
@@ -233,6 +241,7 @@ Task<void> FuseEdge::serve() {
         break;
       }
       buf.size = static_cast<size_t>(got);
+      callers_.asked({receive_.data(), buf.size}, reactor.now());
       if (takeNewer(*this, {receive_.data(), buf.size})) continue;
       fuse_session_process_buf(session_, &buf);
       if (fuse_session_exited(session_) != 0) break;
@@ -242,6 +251,7 @@ Task<void> FuseEdge::serve() {
     if (events < 0 && events != -EINTR) break;
   }
   mounted_ = false;  // the kernel has taken it down
+  gone_.set();
   for (LockWait* wait : lockWaits) wait->interrupt();
   co_await scope_.join();
 }
@@ -278,9 +288,31 @@ Task<void> FuseEdge::answered(uint64_t unique, OpMetrics& metrics, Task<Result<v
 }
 
 int FuseEdge::answer(uint64_t unique, int error, std::string_view payload) {
+  if (!expected(unique)) return -ENOENT;
+  return tell(unique, error, payload);
+}
+
+int FuseEdge::tell(uint64_t unique, int error, std::string_view payload) {
   fuse_out_header header{static_cast<uint32_t>(sizeof header + payload.size()), -error, unique};
   iovec iov[] = {{&header, sizeof header}, {const_cast<char*>(payload.data()), payload.size()}};
   return ::writev(fuse_session_fd(session_), iov, 2) < 0 ? -errno : 0;
+}
+
+bool FuseEdge::expected(uint64_t unique) {
+  InodeId ino;
+  if (!callers_.answered(unique, ino)) return true;
+  // The kernel takes it for not done.
+  forgetNames();
+  (void)forgetAttr(ino);
+  startDrop(ino);
+  return false;
+}
+
+Task<void> FuseEdge::dismissCallers() {
+  constexpr Duration kPatience = 1s;  // with a request, before its caller is looked at
+  while (!co_await gone_.waitFor(kPatience))
+    for (uint64_t unique : callers_.abandoned(reactor.now() - kPatience))
+      (void)tell(unique, EINTR, {});
 }
 
 Buffer FuseEdge::takeWritten(const char* data, size_t size) {

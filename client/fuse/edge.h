@@ -40,6 +40,7 @@
 #include <vector>
 
 #include "client/core/filesystem.h"
+#include "client/fuse/callers.h"
 #include "client/fuse/page_drops.h"
 #include "common/base/env.h"
 #include "common/metrics/metrics.h"
@@ -88,6 +89,8 @@ class FuseEdge {
   void greeted(bool epochs) { epochs_ = epochs; }
   // Once true: for what is written to the kernel first, the answer to INIT.
   bool firstAnswer() { return std::exchange(unanswered_, false); }
+  // Whether the answer to a request is to be written: its caller may have been killed.
+  [[nodiscard]] bool expected(uint64_t unique);
 
   // ---- for the operations ----
   Env& env;
@@ -133,6 +136,7 @@ class FuseEdge {
   Task<Result<Attr>> settledAttr(InodeId ino);
 
  private:
+  int tell(uint64_t unique, int error, std::string_view payload);
   Task<int> outcome(OpMetrics& metrics, Task<Result<void>> task);
   Task<void> answered(fuse_req_t request, OpMetrics& metrics, Task<Result<void>> task);
   Task<void> answered(uint64_t unique, OpMetrics& metrics, Task<Result<void>> task);
@@ -142,6 +146,8 @@ class FuseEdge {
   // When it has completed, the kernel does not take the attributes for valid.
   Task<void> attrForgotten(InodeId ino);
   void forgetNames();
+  // Answers callers that were killed. Runs until `gone_`.
+  Task<void> dismissCallers();
   // Until the kernel has dropped the pages of [from, to).
   Task<void> invalidate(InodeId ino, uint64_t from, uint64_t to);
 
@@ -154,6 +160,8 @@ class FuseEdge {
   std::unordered_map<InodeId, uint64_t> known_;  // entries that the kernel has of each inode
   Buffer receive_;                               // where the next request lands
   bool receiveTaken_ = false;
+  Callers callers_;
+  Event gone_;  // the mount
   TaskScope scope_;
   PageDrops drops_;
 };

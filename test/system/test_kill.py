@@ -31,6 +31,24 @@ from harness import Cluster, check, eventually, say  # noqa: E402  (the writer n
 
 ROUNDS = 2
 
+
+def state(process):
+    """As in ps: S and D wait for something."""
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as f:
+        return f.read().rsplit(")", 1)[1].split()[0]
+
+
+def advances_again(cluster):
+    """The mount works as if nothing had been."""
+    path = f"{cluster.mount}/again"
+    with open(path, "wb") as f:
+        f.write(b"text")
+        os.fsync(f.fileno())
+    os.rename(path, path + "2")
+    check(os.stat(path + "2").st_size == 4, "a file is written and renamed")
+    os.unlink(path + "2")
+
+
 with Cluster("kill") as c:
     device = os.stat(c.mount).st_dev
     journal = os.path.join(c.root, "journal")
@@ -71,6 +89,32 @@ with Cluster("kill") as c:
     check(writer.wait(timeout=60) == 0, "an operation of the writer failed")
     check(os.stat(c.mount).st_dev == device, "the mount is still the same one")
     verify()
+
+    say("who waits for a daemon that is away can be killed, and the mount goes on")
+    with open(f"{c.mount}/data", "wb") as f:
+        f.write(bytes(2 << 20))
+    PROGRAMS = {
+        "mds": (["touch", "new"], ["ls", "-l", "."], ["mv", "data", "data2"], ["truncate", "-s", "5", "log"], ["setfattr", "-n", "user.a", "-v", "b", "log"]),
+        "osds": (["dd", "if=/dev/zero", "of=zeros", "bs=1M", "count=4", "conv=fsync"], ["dd", "if=data", "of=/dev/null", "iflag=direct", "bs=1M"],
+                 [sys.executable, "-c", "import mmap; f = open('f1', 'r+b'); m = mmap.mmap(f.fileno(), 0); m[0] = m[0]; m.flush()"]),
+    }
+    for away, programs in PROGRAMS.items():
+        for name in ["mds"] if away == "mds" else c.osd_names():
+            c.kill(name)
+        # With nothing cached, each has to ask.
+        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
+            f.write("3")
+        stuck = [subprocess.Popen(p, cwd=c.mount, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for p in programs] if away == "osds" else [
+            subprocess.Popen(["sh", "-c", f"cd {c.mount} && exec \"$@\"", "-", *p], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for p in programs]
+        eventually(lambda: all(state(p) in "SD" for p in stuck), "all of them wait")  # pylint: disable=cell-var-from-loop
+        for p in stuck:
+            check(p.poll() is None, f"{p.args} ended without {away}")
+            p.kill()
+        for p in stuck:
+            p.wait(timeout=30)
+        say(f"  {len(stuck)} programs that waited for {away}")
+        c.up()
+        advances_again(c)
 
     say("all daemons at once, and the client with them")
     for name in ["mount", "mds"] + c.osd_names():

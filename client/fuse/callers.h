@@ -1,0 +1,44 @@
+// Who waits for which request. A process that is killed while a daemon is away must not stay until
+// that is back: Linux sends its request back only if nobody has taken it up, and waits for the
+// answer otherwise. So requests of processes that are being killed, or that end and only close
+// what they had open, are answered with EINTR; what was asked for goes on, and its own answer is
+// swallowed. It may be done or not, as with any machine that goes down between question and
+// answer, but nobody is left who could tell the difference.
+//
+// Signals that leave the process alive do not count: nobody expects EINTR from unlink(2).
+// One reactor thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/units.h"
+#include "common/reactor/reactor.h"
+
+namespace cairn::client {
+
+class Callers {
+ public:
+  // A request as it was read from the kernel.
+  void asked(std::span<const uint8_t> request, TimePoint now);
+  // An answer is about to be written. True: it is to be swallowed, and the inode that was asked
+  // about (of names: the directory) is not as the kernel believes.
+  [[nodiscard]] bool answered(uint64_t unique, InodeId& ino);
+  // Requests since before `since` whose callers wait no longer, to be answered with EINTR now.
+  [[nodiscard]] std::vector<uint64_t> abandoned(TimePoint since);
+
+ private:
+  struct Request {
+    uint32_t thread = 0;
+    InodeId ino;
+    TimePoint at{};
+    bool given = false;  // the answer that nobody waited for: EINTR
+  };
+  std::unordered_map<uint64_t, Request> requests_;  // by the kernel's number
+};
+
+}  // namespace cairn::client
