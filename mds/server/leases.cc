@@ -203,11 +203,13 @@ void Leases::dropInode(InodeId ino) {
   if (table_.dropInode(ino)) wake(ino);
 }
 
-std::vector<SessionId> Leases::overdue(TimePoint now, Duration silence, Duration patience) const {
+std::vector<SessionId> Leases::overdue(TimePoint now, Duration silence, Duration patience,
+                                       TimePoint ableSince) const {
   std::vector<SessionId> out;
   auto judge = [&](SessionId id, TimePoint since) {
     const auto* session = sessions_.find(id);
-    if (session != nullptr && (now - session->heard > silence || now - since > patience))
+    if (session != nullptr &&
+        (now - session->heard > silence || now - std::max(since, ableSince) > patience))
       out.push_back(id);
   };
   for (const auto& debtor : table_.debtors()) judge(debtor.session, debtor.since);

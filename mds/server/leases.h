@@ -126,9 +126,10 @@ class Leases {
   void dropInode(InodeId ino);
 
   // Sessions to be expired: they owe an answer that somebody waits for, to a recall or of what they
-  // hold since before the restart, and were not heard for `silence`, or owe it for `patience`.
-  [[nodiscard]] std::vector<SessionId> overdue(TimePoint now, Duration silence,
-                                               Duration patience) const;
+  // hold since before the restart, and were not heard for `silence`, or owe it for `patience`. Of
+  // that only counts what is after `ableSince`: before, they may have had nowhere to write to.
+  [[nodiscard]] std::vector<SessionId> overdue(TimePoint now, Duration silence, Duration patience,
+                                               TimePoint ableSince) const;
   // We were not running for so long.
   void forgive(Duration gap);
 

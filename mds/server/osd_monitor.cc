@@ -70,6 +70,7 @@ Task<void> OsdMonitor::check() {
         {{"osd", id.value}, {"addr", osd.addr}, {"silent_ms", (now - it->second.last) / 1ms}});
   }
   if (!silent.empty()) (void)co_await setState(std::move(silent), false);
+  if (upCount() != state_.map().osds.size()) completeSince_ = env_.reactor.now();
 }
 
 ClusterMap OsdMonitor::currentMap() const {

@@ -35,6 +35,8 @@ class OsdMonitor {
   // Since when it has been down, as far as this process knows.
   [[nodiscard]] Duration downFor(OsdId id) const;
   [[nodiscard]] size_t upCount() const;
+  // Since when all of them have been up, as of the last check(): now, if one is down.
+  [[nodiscard]] TimePoint completeSince() const { return completeSince_; }
 
  private:
   struct Heard {
@@ -49,6 +51,7 @@ class OsdMonitor {
   Proposer& proposer_;
   const Duration lease_;
   std::map<OsdId, Heard> heard_;
+  TimePoint completeSince_{};
 };
 
 }  // namespace cairn::mds

@@ -251,7 +251,7 @@ std::vector<SessionId> Server::toExpire() {
     for (SessionId id : more)
       if (std::find(out.begin(), out.end(), id) == out.end()) out.push_back(id);
   };
-  add(leases_.overdue(now, silence, options_.recallTimeout));
+  add(leases_.overdue(now, silence, options_.recallTimeout, osds_.completeSince()));
   add(locks_.overdue(now, silence));
   return out;
 }

@@ -525,6 +525,21 @@ TEST_CASE("a holder that is heard and gives nothing back is expired after the re
   CHECK(w.b.getattr(w.file).code() == Errc::kSessionExpired);
 }
 
+TEST_CASE("a holder has all of the recall timeout after an OSD that was down is back") {
+  World w;
+  FakeOsd& osd = *w.rig.osds.back();
+  REQUIRE(w.b.lease(w.file, true).code() == Errc::kOk);
+  w.b.answers = false;
+  osd.stopBeating();
+  REQUIRE(w.rig.until([&] { return !w.rig.state().map().osd(osd.id)->up; }));
+  auto write = w.a.startLease(w.file, true);
+  CHECK_FALSE(w.answered(write, 90s));  // what it has may belong on that OSD
+  osd.keepBeating(400ms);
+  CHECK_FALSE(w.answered(write, 19s));
+  CHECK(w.answered(write, 4s));
+  CHECK(w.rig.state().map().fenced(SessionId{w.b.session}));
+}
+
 TEST_CASE("nobody is expired for a recall because the server stood still") {
   World w;
   REQUIRE(w.b.lease(w.file, true).code() == Errc::kOk);
