@@ -18,6 +18,7 @@ File::File(Core& core, InodeId ino)
       committing_(core.env.reactor),
       acquiring_(core.env.reactor),
       tail_(core.env.reactor),
+      dropping_(core.env.reactor),
       flushed_(core.env.reactor) {}
 
 // ---- What is known ----
@@ -238,6 +239,17 @@ Task<void> File::writeBack() {
   do {
     (void)co_await sync(false);  // errors are kept in errors_
   } while (pending() && !core_.stop.isSet());
+}
+
+// While the lease stands nobody else has a page of it. Otherwise they may be under a read lease:
+// they are dropped here, since what the kernel drops when it is told of the open it would have to
+// write back first, if another open was quicker. `mappable` counts already, so what is filled from
+// now on is filled under the write lease.
+Task<void> File::readyToMap() {
+  auto lock = co_await dropping_.lock();
+  if (readyToMap_) co_return;
+  if (!currentUnder(LeaseMode::kWrite)) co_await core_.dropPages(*this);
+  readyToMap_ = mapped();
 }
 
 void File::losePages() {

@@ -62,6 +62,7 @@ struct Core {
   std::function<void(File&)> onPending;          // it has something to flush or to commit now
   std::function<void(InodeId)> onForeignChange;  // another client changed its data
   std::function<void(InodeId)> onPageWait;       // see Filesystem
+  std::function<Task<void>(File&)> dropPages;    // of the cache above
   // Grows before and after every change of names or attributes that this client asked for without
   // learning which inodes it touched.
   uint64_t nameChanges = 0;
@@ -144,6 +145,10 @@ class File : public std::enable_shared_from_this<File> {
   uint64_t forgetPages();
   void pagesDropped(uint64_t losses) { lossesDropped_ = std::max(lossesDropped_, losses); }
   [[nodiscard]] bool mapped() const { return mappable != 0; }
+  // Before the first handle is given out through which pages may be mapped to be written: all that
+  // are there will have been filled under the write lease.
+  Task<void> readyToMap();
+  void noneMaps() { readyToMap_ = false; }
   [[nodiscard]] std::vector<Filesystem::PageWait> pageWaits() const {
     return {pageWaits_.begin(), pageWaits_.end()};
   }
@@ -180,6 +185,7 @@ class File : public std::enable_shared_from_this<File> {
   Task<Result<void>> store(uint64_t offset, Buffer data, SessionId session);
 
   // file_write.cc
+  Result<void> checkMapping();
   [[nodiscard]] bool tailInTheWay(uint64_t end) const;
   Task<Result<void>> cleanTail();
   Task<Result<void>> writeThrough(uint64_t offset, Buffer data);
@@ -216,6 +222,7 @@ class File : public std::enable_shared_from_this<File> {
   AsyncMutex committing_;
   AsyncMutex acquiring_;
   AsyncMutex tail_;
+  AsyncMutex dropping_;
   Pulse flushed_;  // after each extent
   size_t flushesInFlight_ = 0;
   uint64_t flushBytesInFlight_ = 0;
@@ -225,6 +232,7 @@ class File : public std::enable_shared_from_this<File> {
   bool wasPending_ = false;
   bool settling_ = false;
   std::list<Filesystem::PageWait> pageWaits_;
+  bool readyToMap_ = false;
   uint64_t losses_ = 0,
            lossesDropped_ = 0;  // see losePages(); the pages of the first so many are gone
   bool shown_ = false;          // bytes were read or written since pages were forgotten

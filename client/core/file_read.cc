@@ -12,10 +12,17 @@ Task<Result<std::vector<Buffer>>> File::read(Handle& handle, uint64_t offset, ui
                                              Reading how) {
   Filesystem::PageWait pages;
   if (how.intoPages) pages = {roundDown(offset, kBlockSize), roundUp(offset + length, kBlockSize)};
-  const bool mayBeChanged = how.intoPages && mapped();
-  auto use =
-      co_await enter(mayBeChanged ? LeaseMode::kWrite : LeaseMode::kRead, Urgency::kCanWait, pages);
-  CO_TRY(use);
+  // Somebody may open it to map it while this waits.
+  bool mayBeChanged = false;
+  LeaseTable::Use use;
+  do {
+    mayBeChanged = how.intoPages && mapped();
+    use = {};
+    auto entered = co_await enter(mayBeChanged ? LeaseMode::kWrite : LeaseMode::kRead,
+                                  Urgency::kCanWait, pages);
+    CO_TRY(entered);
+    use = std::move(*entered);
+  } while (how.intoPages && mapped() && !mayBeChanged);
   CO_TRY(handle.usable());
   shown_ = true;
   const uint64_t end = std::min(offset + length, std::max(size(), offset));

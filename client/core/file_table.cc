@@ -97,7 +97,7 @@ void FileTable::opening(const std::shared_ptr<File>& file, int flags) {
 }
 
 void FileTable::closed(const std::shared_ptr<File>& file, int flags) {
-  if (mappable(flags)) --file->mappable;
+  if (mappable(flags) && --file->mappable == 0) file->noneMaps();
   if (--file->opens != 0) return;
   closedAt_[file->ino()] = closed_.insert(closed_.end(), file->ino());
   evict();
@@ -105,9 +105,6 @@ void FileTable::closed(const std::shared_ptr<File>& file, int flags) {
 
 Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags, bool clearSuid) {
   auto file = get(ino);
-  // Pages that are there may have been filled under a read lease, unless they could be mapped to be
-  // written already: the first who can do that finds none, or the write lease.
-  const bool judged = !mappable(flags) || file->mapped();
   opening(file, flags);
   auto known = co_await openThere(file, flags);
   if (!known) {
@@ -119,6 +116,7 @@ Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags, bool cl
     }
     co_return fail(known.error());
   }
+  if (mappable(flags)) co_await file->readyToMap();
   Filesystem::Opened opened = handOut(file, flags);
   opened.dataUnchanged = *known;
   if (file->takeStale()) opened.dataUnchanged = false;
@@ -132,7 +130,6 @@ Task<Result<Filesystem::Opened>> FileTable::open(InodeId ino, int flags, bool cl
     }
     opened.dataUnchanged = false;
   }
-  if (!judged && !file->currentUnder(LeaseMode::kWrite)) opened.dataUnchanged = false;
   opened.attr = file->attr();
   co_return opened;
 }

@@ -28,19 +28,14 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
   if (!through) CO_TRY(co_await core_.budget.admit(core_.stop));
   Urgency urgency = Urgency::kCanWait;
   Filesystem::PageWait pages;
-  if (how.fromMapping) {
-    urgency = Urgency::kHoldsPages;
-  } else if (how.intoPages) {
-    urgency = Urgency::kLocksPages;
+  if (how.fromMapping || how.intoPages) {
+    urgency = how.fromMapping ? Urgency::kHoldsPages : Urgency::kLocksPages;
     pages = {roundDown(offset, kBlockSize), roundUp(offset + data.size(), kBlockSize), true};
   }
+  if (how.fromMapping) CO_TRY(checkMapping());
   auto use = co_await enter(LeaseMode::kWrite, urgency, pages);
   CO_TRY(use);
-  if (how.fromMapping && losses_ != lossesDropped_) {
-    // Of under a write lease that was lost: others may have changed the file since.
-    errors_.record(Error(Errc::kIo, "the session expired: what mappings have changed is lost"));
-    co_return fail(Errc::kIo, "the session expired under a mapping");
-  }
+  if (how.fromMapping) CO_TRY(checkMapping());
   shown_ = true;
   // Two appends that go through must not both start at the same end; buffered ones take the end
   // and put their bytes behind it without waiting in between.
@@ -58,6 +53,13 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
   notePending();
   kick();
   co_return Result<void>{};
+}
+
+// What was stored under a write lease that was lost: others may have changed the file since.
+Result<void> File::checkMapping() {
+  if (losses_ == lossesDropped_) return {};
+  errors_.record(Error(Errc::kIo, "the session expired: what mappings have changed is lost"));
+  return fail(Errc::kIo, "the session expired under a mapping");
 }
 
 bool File::tailInTheWay(uint64_t end) const {

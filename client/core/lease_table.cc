@@ -10,6 +10,7 @@ namespace {
 // From the answer to a page fault to the instruction that it interrupted: a process is woken, which
 // takes some tens of microseconds on a machine that has a processor to spare.
 constexpr Duration kTouchTime = 1ms;
+constexpr int kDropsWithWrites = 4;
 }  // namespace
 
 LeaseTable::LeaseTable(Env& env, Event& stop, TaskScope& scope, Hooks hooks)
@@ -206,18 +207,20 @@ Task<void> LeaseTable::unused(const Entry& entry) {
 }
 
 // What was written into mapped pages is written under the lease while they are dropped. So is what
-// locks pages and comes meanwhile, but it may leave some behind what was dropped already: hence a
-// second time, for which the like of it waits.
+// locks pages and comes meanwhile, but it may leave some behind what was dropped already: hence
+// again, until none has come. Who does not stop is made to wait the last time.
 Task<void> LeaseTable::dropMapped(InodeId ino, Entry& entry) {
   while (env_.reactor.now() < entry.keptUntil && !stop_.isSet())
     co_await stop_.waitFor(entry.keptUntil - env_.reactor.now());
   entry.dropping = true;
-  entry.locked = false;
   entry.admits = Urgency::kLocksPages;
-  changed_.fire();
-  co_await forget(ino, false);
-  entry.admits = Urgency::kHoldsPages;
-  if (entry.locked) co_await forget(ino, false);
+  int left = kDropsWithWrites;
+  do {
+    entry.locked = false;
+    changed_.fire();
+    co_await forget(ino, false);
+    if (--left == 0) entry.admits = Urgency::kHoldsPages;
+  } while (entry.locked && left >= 0 && !stop_.isSet());
   entry.dropping = false;
   co_await unused(entry);
 }
@@ -231,8 +234,9 @@ Task<void> LeaseTable::giveUp(InodeId ino) {
   if (mapped) co_await dropMapped(ino, e);
   if (e.mode == LeaseMode::kWrite && !stop_.isSet()) co_await hooks_.writeBack(ino);
   LeaseReturn back{ino, 0, e.toRead && e.mode == LeaseMode::kWrite};
-  e.mode = back.keepRead ? LeaseMode::kRead : LeaseMode::kNone;
+  // It is ours until the kernel has forgotten: a reclaim that comes meanwhile names it.
   if (!back.keepRead && !mapped) co_await forget(ino, e.directory);
+  e.mode = back.keepRead ? LeaseMode::kRead : LeaseMode::kNone;
   back.serial = e.serial;
   e.givingUp = false;
   if (e.mode == LeaseMode::kNone) drop(ino);

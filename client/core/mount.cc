@@ -79,7 +79,8 @@ Mount::Mount(Env& env, Options options, MountInfo info)
             .onPageWait =
                 [this](InodeId ino) {
                   if (onPageWait) onPageWait(ino);
-                }},
+                },
+            .dropPages = [this](File& file) { return forget(file.ino(), false); }},
       files_(core_),
       locks_(env_, mds_, stop_),
       ended_(env.reactor) {}

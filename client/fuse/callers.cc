@@ -14,14 +14,20 @@ namespace {
 
 constexpr uint64_t kExiting = 0x4;  // PF_EXITING of the kernel
 
+struct Fate {
+  bool ends = false;    // it closes what it had open
+  bool killed = false;  // and gets no further in what it does
+};
+
 // proc(5), stat: what follows the name in parentheses, from the third field on. A signal that ends
-// a process is pending as SIGKILL in each of its threads.
-bool waitsNoLonger(uint32_t thread) {
+// a process is pending as SIGKILL in each of its threads. Of a thread that is gone, or cannot be
+// seen: nothing.
+Fate fateOf(uint32_t thread) {
   std::ifstream file("/proc/" + std::to_string(thread) + "/stat");
   std::string line;
-  if (!std::getline(file, line)) return true;  // it is gone
+  if (!std::getline(file, line)) return {};
   const size_t name = line.rfind(')');
-  if (name == std::string::npos) return false;
+  if (name == std::string::npos) return {};
   std::istringstream fields(line.substr(name + 1));
   std::string field;
   uint64_t flags = 0, pending = 0;
@@ -29,7 +35,7 @@ bool waitsNoLonger(uint32_t thread) {
     if (i == 9) flags = std::strtoull(field.c_str(), nullptr, 10);
     if (i == 31) pending = std::strtoull(field.c_str(), nullptr, 10);
   }
-  return (flags & kExiting) != 0 || (pending & (1u << (SIGKILL - 1))) != 0;
+  return {(flags & kExiting) != 0, (pending & (1u << (SIGKILL - 1))) != 0};
 }
 
 // Nobody waits for the answer, there is none, or an interruption is served as such (lock_ops).
@@ -56,24 +62,35 @@ void Callers::asked(std::span<const uint8_t> request, TimePoint now) {
   fuse_in_header header;
   if (request.size() < sizeof header) return;
   std::memcpy(&header, request.data(), sizeof header);
-  // Without a thread: the kernel's own, writing back pages or reading ahead.
+  // Without a thread: pages that the kernel writes back, or a caller of another pid namespace.
   if (header.pid == 0 || !counts(header.opcode)) return;
-  requests_[header.unique] = {.thread = header.pid, .ino = InodeId(header.nodeid), .at = now};
+  Request& r = requests_[header.unique];
+  r = {.thread = header.pid,
+       .opcode = header.opcode,
+       .ino = InodeId(header.nodeid),
+       .target = {},
+       .at = now};
+  fuse_copy_file_range_in copy;
+  if (header.opcode != FUSE_COPY_FILE_RANGE || request.size() < sizeof header + sizeof copy) return;
+  std::memcpy(&copy, request.data() + sizeof header, sizeof copy);
+  r.target = InodeId(copy.nodeid_out);
 }
 
-bool Callers::answered(uint64_t unique, InodeId& ino) {
+std::optional<std::array<InodeId, 2>> Callers::swallowed(uint64_t unique) {
   auto it = requests_.find(unique);
-  if (it == requests_.end()) return false;
+  if (it == requests_.end()) return std::nullopt;
   const Request request = it->second;
   requests_.erase(it);
-  ino = request.ino;
-  return request.given;
+  if (!request.given) return std::nullopt;
+  return std::array{request.ino, request.target};
 }
 
 std::vector<uint64_t> Callers::abandoned(TimePoint since) {
   std::vector<uint64_t> out;
   for (auto& [unique, request] : requests_) {
-    if (request.given || request.at > since || !waitsNoLonger(request.thread)) continue;
+    if (request.given || request.at > since) continue;
+    const Fate fate = fateOf(request.thread);
+    if (!fate.killed && !(fate.ends && request.opcode == FUSE_FLUSH)) continue;
     request.given = true;
     out.push_back(unique);
   }

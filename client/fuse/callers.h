@@ -5,12 +5,15 @@
 // swallowed. It may be done or not, as with any machine that goes down between question and
 // answer, but nobody is left who could tell the difference.
 //
-// Signals that leave the process alive do not count: nobody expects EINTR from unlink(2).
+// Signals that leave the process alive do not count: nobody expects EINTR from unlink(2). A thread
+// that is gone does not either: what it has left under way, with io_submit(2) or by reading ahead,
+// is waited for by others.
 // One reactor thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -25,16 +28,17 @@ class Callers {
  public:
   // A request as it was read from the kernel.
   void asked(std::span<const uint8_t> request, TimePoint now);
-  // An answer is about to be written. True: it is to be swallowed, and the inode that was asked
-  // about (of names: the directory) is not as the kernel believes.
-  [[nodiscard]] bool answered(uint64_t unique, InodeId& ino);
+  // An answer is about to be written. If it is to be swallowed: the files whose pages may not be as
+  // the kernel believes (or zero); any attributes and names may not.
+  [[nodiscard]] std::optional<std::array<InodeId, 2>> swallowed(uint64_t unique);
   // Requests since before `since` whose callers wait no longer, to be answered with EINTR now.
   [[nodiscard]] std::vector<uint64_t> abandoned(TimePoint since);
 
  private:
   struct Request {
     uint32_t thread = 0;
-    InodeId ino;
+    uint32_t opcode = 0;
+    InodeId ino, target;  // what is asked about, and of a copy where it goes to
     TimePoint at{};
     bool given = false;  // the answer that nobody waited for: EINTR
   };

@@ -153,7 +153,9 @@ FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f)
       scope_(r),
       drops_(
           r, scope_, [this](InodeId ino) { return fs.pageWaits(ino); },
-          [this](InodeId ino, uint64_t from, uint64_t to) { return invalidate(ino, from, to); }) {
+          [this](InodeId ino, std::shared_ptr<PageDrops::Walk> walk) {
+            return dropPages(ino, std::move(walk));
+          }) {
   fs.onForget = [this](InodeId ino, Filesystem::Cached what) { return forget(ino, what); };
   fs.onDataChanged = [this](InodeId ino) {
     (void)forgetAttr(ino);  // it is being asked about: the kernel has it
@@ -299,12 +301,13 @@ int FuseEdge::tell(uint64_t unique, int error, std::string_view payload) {
 }
 
 bool FuseEdge::expected(uint64_t unique) {
-  InodeId ino;
-  if (!callers_.answered(unique, ino)) return true;
-  // The kernel takes it for not done.
+  const auto inodes = callers_.swallowed(unique);
+  if (!inodes) return true;
+  // The kernel takes it for not done. Links and renames change inodes that they do not name.
   forgetNames();
-  (void)forgetAttr(ino);
-  startDrop(ino);
+  for (InodeId ino : *inodes)
+    if (ino) startDrop(ino);
+  scope_.spawn(forgetAllAttrs());
   return false;
 }
 
@@ -396,6 +399,15 @@ void FuseEdge::entriesForgotten(uint64_t ino, uint64_t count) {
     it->second -= count;
 }
 
+Task<void> FuseEdge::forgetAllAttrs() {
+  std::vector<InodeId> all;
+  all.reserve(known_.size());
+  for (const auto& [ino, entries] : known_) all.push_back(ino);
+  return offloaded(reactor, [session = session_, all = std::move(all)] {
+    for (InodeId ino : all) fuse_lowlevel_notify_inval_inode(session, ino.value, -1, 0);
+  });
+}
+
 bool FuseEdge::forgetAttr(InodeId ino) {
   return !mounted_ || fuse_lowlevel_notify_inval_inode(session_, ino.value, -1, 0) != -ENOENT;
 }
@@ -416,10 +428,14 @@ void FuseEdge::startDrop(InodeId ino) {
   if (mounted_) scope_.spawn(drops_.drop(ino));
 }
 
-Task<void> FuseEdge::invalidate(InodeId ino, uint64_t from, uint64_t to) {
-  return offloaded(reactor, [session = session_, ino, from, to] {
-    fuse_lowlevel_notify_inval_inode(session, ino.value, static_cast<off_t>(from),
-                                     to == UINT64_MAX ? 0 : static_cast<off_t>(to - from));
+Task<void> FuseEdge::dropPages(InodeId ino, std::shared_ptr<PageDrops::Walk> walk) {
+  return offloaded(reactor, [session = session_, ino, walk = std::move(walk)] {
+    for (const PageDrops::Span& span : walk->spans) {
+      if (walk->superseded) return;
+      fuse_lowlevel_notify_inval_inode(
+          session, ino.value, static_cast<off_t>(span.from),
+          span.to == UINT64_MAX ? 0 : static_cast<off_t>(span.to - span.from));
+    }
   });
 }
 

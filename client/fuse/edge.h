@@ -145,11 +145,11 @@ class FuseEdge {
   [[nodiscard]] bool forgetAttr(InodeId ino);
   // When it has completed, the kernel does not take the attributes for valid.
   Task<void> attrForgotten(InodeId ino);
+  Task<void> forgetAllAttrs();
   void forgetNames();
   // Answers callers that were killed. Runs until `gone_`.
   Task<void> dismissCallers();
-  // Until the kernel has dropped the pages of [from, to).
-  Task<void> invalidate(InodeId ino, uint64_t from, uint64_t to);
+  Task<void> dropPages(InodeId ino, std::shared_ptr<PageDrops::Walk> walk);
 
   fuse_session* session_ = nullptr;
   int ready_ = -1;  // an epoll instance: /dev/fuse has a request, or quit_

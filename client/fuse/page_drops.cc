@@ -4,6 +4,23 @@
 
 namespace cairn::client {
 
+namespace {
+
+// Where one request begins to wait, others do: one more walk for all that come in this time.
+constexpr Duration kGather = 1ms;
+// What a walk takes that is not stuck, and more.
+constexpr Duration kWritePatience = 20ms;
+
+bool inTheWay(const std::vector<Filesystem::PageWait>& waits, const PageDrops::Walk& walk) {
+  return std::ranges::any_of(waits, [&](const auto& wait) {
+    return std::ranges::any_of(walk.spans, [&](const PageDrops::Span& span) {
+      return wait.from < span.to && span.from < wait.to;
+    });
+  });
+}
+
+}  // namespace
+
 // Not a coroutine itself: it counts from the call on.
 Task<void> PageDrops::drop(InodeId ino) {
   begin(ino);
@@ -11,47 +28,46 @@ Task<void> PageDrops::drop(InodeId ino) {
 }
 
 Task<void> PageDrops::dropAround(InodeId ino) {
-  Pieces pieces;
-  start(ino, 0, kEnd, waits_(ino), pieces);
-  while (true) {
-    std::erase_if(pieces, [](const auto& piece) { return piece->dropped; });
-    if (pieces.empty()) break;
+  std::shared_ptr<Walk> walk = start(ino, waits_(ino));
+  Duration withWrites{};
+  while (!walk->ended) {
     const auto waits = waits_(ino);
-    if (std::ranges::any_of(waits, [](const auto& wait) { return wait.write; })) break;
-    // A piece that may be stuck where a request waits now is started again around it.
-    Pieces around;
-    std::erase_if(pieces, [&](const auto& piece) {
-      const bool stuck = std::ranges::any_of(
-          waits, [&](const auto& wait) { return wait.from < piece->to && piece->from < wait.to; });
-      if (stuck) start(ino, piece->from, piece->to, waits, around);
-      return stuck;
-    });
-    pieces.insert(pieces.end(), around.begin(), around.end());
-    if (!pieces.empty()) co_await changed_.wait();
+    if (inTheWay(waits, *walk)) {
+      co_await sleepFor(reactor_, kGather);
+      if (walk->ended) break;
+      walk->superseded = true;
+      walk = start(ino, waits_(ino));
+      withWrites += kGather;
+    } else if (std::ranges::any_of(waits, &Filesystem::PageWait::write)) {
+      if (withWrites > kWritePatience) break;
+      co_await changed_.event().waitFor(kGather);
+      withWrites += kGather;
+    } else {
+      co_await changed_.wait();
+    }
   }
   end(ino);
 }
 
-void PageDrops::start(InodeId ino, uint64_t from, uint64_t to,
-                      const std::vector<Filesystem::PageWait>& waits, Pieces& pieces) {
-  std::vector<Filesystem::PageWait> sorted = waits;
-  std::ranges::sort(sorted, {}, &Filesystem::PageWait::from);
-  auto piece = [&](uint64_t a, uint64_t b) {
-    if (a >= b) return;
-    pieces.push_back(std::make_shared<Piece>(a, b));
-    begin(ino);
-    scope_.spawn(dropPiece(ino, pieces.back()));
-  };
-  for (const auto& wait : sorted) {
-    piece(from, std::min(wait.from, to));
-    from = std::max(from, wait.to);
+// Around what the requests have locked that wait now.
+std::shared_ptr<PageDrops::Walk> PageDrops::start(InodeId ino,
+                                                  std::vector<Filesystem::PageWait> waits) {
+  auto walk = std::make_shared<Walk>();
+  std::ranges::sort(waits, {}, &Filesystem::PageWait::from);
+  uint64_t at = 0;
+  for (const auto& wait : waits) {
+    if (at < wait.from) walk->spans.push_back({at, wait.from});
+    at = std::max(at, wait.to);
   }
-  piece(from, to);
+  walk->spans.push_back({at, UINT64_MAX});
+  begin(ino);
+  scope_.spawn(run(ino, walk));
+  return walk;
 }
 
-Task<void> PageDrops::dropPiece(InodeId ino, std::shared_ptr<Piece> piece) {
-  co_await invalidate_(ino, piece->from, piece->to);
-  piece->dropped = true;
+Task<void> PageDrops::run(InodeId ino, std::shared_ptr<Walk> walk) {
+  co_await drop_(ino, walk);
+  walk->ended = true;
   end(ino);
 }
 

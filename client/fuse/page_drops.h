@@ -3,12 +3,17 @@
 // nothing here waits for it:
 //   - A page that such a request fills has no content yet, and gets none before its lease: it is
 //     left out.
-//   - What is being written may lie in a page that has content, and the kernel may lock more than
-//     it writes. While a write waits, drops go on, but nobody waits for them. Who must know that
-//     all is dropped lets writes pass (see LeaseTable).
+//   - What is being written is left out too. The kernel may lock more than that, so a drop that
+//   does
+//     not end while writes wait is not waited for. Who must know that all is dropped lets writes
+//     pass (see LeaseTable).
+// The walk of a drop through the pages blocks a thread. When it may be stuck, at a page that was
+// locked after it had begun, another one begins, around that page; the old one goes no further. So
+// there are as many threads as there were such moments, whatever the number of requests.
 // One reactor thread; `scope` is joined before destruction.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <unordered_map>
@@ -21,13 +26,22 @@ namespace cairn::client {
 
 class PageDrops {
  public:
+  struct Span {
+    uint64_t from = 0, to = 0;  // UINT64_MAX: to the end
+  };
+  struct Walk {
+    std::vector<Span> spans;
+    std::atomic<bool> superseded = false;  // it need not begin with another span
+    bool ended = false;
+  };
   using Waits = std::function<std::vector<Filesystem::PageWait>(InodeId)>;
-  // Completes when the kernel has dropped the pages of [from, to); UINT64_MAX: to the end.
-  using Invalidate = std::function<Task<void>(InodeId, uint64_t from, uint64_t to)>;
-  PageDrops(Reactor& reactor, TaskScope& scope, Waits waits, Invalidate invalidate)
-      : scope_(scope),
+  // Completes when the kernel has dropped the pages of all spans, or the walk is superseded.
+  using Drop = std::function<Task<void>(InodeId, std::shared_ptr<Walk>)>;
+  PageDrops(Reactor& reactor, TaskScope& scope, Waits waits, Drop drop)
+      : reactor_(reactor),
+        scope_(scope),
         waits_(std::move(waits)),
-        invalidate_(std::move(invalidate)),
+        drop_(std::move(drop)),
         changed_(reactor) {}
 
   // Drops all pages that the file has now. See above for what it does not wait for.
@@ -41,26 +55,18 @@ class PageDrops {
   void pageWait() { changed_.fire(); }
 
  private:
-  struct Piece {
-    uint64_t from = 0, to = 0;
-    bool dropped = false;
-  };
-  using Pieces = std::vector<std::shared_ptr<Piece>>;
-  static constexpr uint64_t kEnd = UINT64_MAX;
-
   Task<void> dropAround(InodeId ino);
-  // Starts to drop [from, to) but for `waits`.
-  void start(InodeId ino, uint64_t from, uint64_t to,
-             const std::vector<Filesystem::PageWait>& waits, Pieces& pieces);
-  Task<void> dropPiece(InodeId ino, std::shared_ptr<Piece> piece);
+  std::shared_ptr<Walk> start(InodeId ino, std::vector<Filesystem::PageWait> waits);
+  Task<void> run(InodeId ino, std::shared_ptr<Walk> walk);
   void begin(InodeId ino) { ++underWay_[ino]; }
   void end(InodeId ino);
 
+  Reactor& reactor_;
   TaskScope& scope_;
   const Waits waits_;
-  const Invalidate invalidate_;
+  const Drop drop_;
   std::unordered_map<InodeId, size_t> underWay_;
-  Pulse changed_;  // a piece was dropped, a request waits
+  Pulse changed_;  // a walk has ended, a request waits
 };
 
 }  // namespace cairn::client

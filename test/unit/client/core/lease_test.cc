@@ -205,15 +205,33 @@ TEST_CASE("lease: pages that may be written through a mapping are filled under t
   REQUIRE(reader);
   CHECK(c.run(c.fs->read(reader->handle, 0, 4096, {.intoPages = true})));
   CHECK(c.mds.leases.at(ino.value) == schema::Lease::READ);
-  // Pages are there, and not under the write lease: the kernel must not keep them.
+  // Pages are there, and not under the write lease: they are dropped before anybody can map them to
+  // write, however many open it at once.
   c.mds.openBringsWrite = false;
-  auto writer = c.run(c.fs->open(ino, O_RDWR));
-  REQUIRE(writer);
-  CHECK_FALSE(writer->dataUnchanged);
-  auto second = c.run(c.fs->open(ino, O_RDWR));
-  REQUIRE(second);
-  CHECK(second->dataUnchanged);
-  for (auto& o : {reader, writer, second}) c.run(c.fs->release(o->handle));
+  size_t drops = 0;
+  Event dropped(c.env.reactor);
+  c.fs->onForget = [&](InodeId, Filesystem::Cached what) {
+    drops += what == Filesystem::Cached::kPages;
+    return dropped.wait();
+  };
+  std::vector<Filesystem::Opened> writers;
+  for (int i = 0; i < 2; ++i)
+    c.spawn(
+        [](FakeCluster& cluster, InodeId file, std::vector<Filesystem::Opened>& out) -> Task<void> {
+          auto opened = co_await cluster.fs->open(file, O_RDWR);
+          CHECK(opened);
+          if (opened) out.push_back(std::move(*opened));
+        }(c, ino, writers));
+  c.world.run(1s);
+  CHECK(drops == 1);
+  CHECK(writers.empty());
+  dropped.set();
+  REQUIRE(c.world.runUntil([&] { return writers.size() == 2; }, 1s));
+  CHECK(drops == 1);
+  CHECK(c.run(c.fs->read(reader->handle, 0, 4096, {.intoPages = true})));
+  CHECK(c.mds.leases.at(ino.value) == schema::Lease::WRITE);  // whoever reads
+  for (auto& o : writers) c.run(c.fs->release(std::exchange(o.handle, nullptr)));
+  c.run(c.fs->release(std::exchange(reader->handle, nullptr)));
 }
 
 TEST_CASE("lease: what was written into mapped pages goes out under the lease that goes") {
@@ -231,15 +249,19 @@ TEST_CASE("lease: what was written into mapped pages goes out under the lease th
           h, at, c.env.buffers.copyOf({reinterpret_cast<const uint8_t*>(text.data()), text.size()}),
           how);
     };
-    if (++drops == 1) {
+    ++drops;
+    if (drops == 1) {
       CHECK(co_await put(0, "MAPPED", {.fromMapping = true}));
-      // One that keeps pages locked which are to be dropped is let through too, and then all are
-      // dropped again.
-      CHECK(co_await put(6, "!", {.intoPages = true}));
       AttrChange change;
       change.size = 9;
       CHECK(co_await c.fs->setattr(ino, change));
+    }
+    if (drops < 5) {
+      // One that keeps pages locked which are to be dropped is let through too, and then all are
+      // dropped again.
+      CHECK(co_await put(6, "!", {.intoPages = true}));
     } else {
+      // But not for ever.
       CHECK(co_await put(7, "?", {.fromMapping = true}));
       c.spawn([](Task<Result<void>> task, bool& done) -> Task<void> {
         done = (co_await std::move(task)).has_value();
@@ -250,7 +272,7 @@ TEST_CASE("lease: what was written into mapped pages goes out under the lease th
   };
   c.mds.recall("f", true);
   REQUIRE(c.world.runUntil([&] { return c.mds.leaseReturns == 1; }, 1s));
-  CHECK(drops == 2);
+  CHECK(drops == 5);
   c.fs->onForget = {};
   REQUIRE(c.world.runUntil([&] { return plain; }, 1s));
   CHECK(c.read(h, 0, 20) == std::string_view("MAPPED!?+", 9));
@@ -325,6 +347,27 @@ TEST_CASE("lease: after a reconnect the MDS is told which leases are held") {
   REQUIRE(c.run(c.fs->lookup(kRootInode, "f")));
   CHECK(c.mds.reclaimedWrite == std::set<uint64_t>{inoOf(c, "f").value});
   CHECK(c.mds.reclaimedRead == std::set<uint64_t>{inoOf(c, "g").value});
+}
+
+TEST_CASE(
+    "lease: one that the kernel is still to forget is held, whatever becomes of the connection") {
+  for (const int flags : {O_WRONLY, O_RDWR}) {
+    FakeCluster c;
+    auto h = c.create("f", flags);
+    const InodeId ino = inoOf(c, "f");
+    Event forgotten(c.env.reactor);
+    c.fs->onForget = [&](InodeId, Filesystem::Cached) { return forgotten.wait(); };
+    c.mds.recall("f");
+    c.world.run(1s);
+    bool once = true;
+    c.mds.fault = [&](schema::MdsRequest::Reader) {
+      return std::exchange(once, false) ? Fault::kDropBefore : Fault::kNone;
+    };
+    (void)c.run(c.fs->lookup(kRootInode, "g"));
+    CHECK(c.mds.reclaimedWrite == std::set<uint64_t>{ino.value});
+    forgotten.set();
+    CHECK(returned(c, ino));
+  }
 }
 
 TEST_CASE("lease: what is not used is given back, what is open is kept") {
