@@ -41,7 +41,8 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
     errors_.record(Error(Errc::kIo, "the session expired: what mappings have changed is lost"));
     co_return fail(Errc::kIo, "the session expired under a mapping");
   }
-  shown_ = true;
+  // What comes from a mapping is of a page that was there before, and that may just be dropped.
+  if (!how.fromMapping) shown_ = true;
   // Two appends that go through must not both start at the same end; buffered ones take the end
   // and put their bytes behind it without waiting in between.
   auto gate = co_await gate_.lock(0, 1, append && through);
