@@ -50,5 +50,3 @@ def allows(acl, node, user, mask):
     if groups:
         return any(p & limit & mask == mask for p in groups)
     return permissions[OTHER, NOBODY] & mask == mask
-
-

@@ -5,7 +5,7 @@ LAST = (1 << 63) - 1  # the last byte that can be locked
 
 
 class FileLocks:
-    """flock(2) and ranges do not see each other. A byte is locked by any number of owners for reading, or by one for writing."""
+    """flock(2) and ranges do not see each other. Any number of owners lock a byte for reading, or one for writing."""
 
     def __init__(self):
         self.whole = {}  # owner: "sh" or "ex"

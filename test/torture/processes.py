@@ -1,4 +1,4 @@
-"""Processes that do operations for driver.py when they are told to: locks and mappings belong to processes, and end with them."""
+"""Processes that do operations for driver.py when they are told to: locks and mappings belong to them, and end with them."""
 import os
 import pickle
 import signal

@@ -26,8 +26,9 @@ ANYTIME = 0  # a time that an operation may have changed or left alone
 
 
 # Which arguments of an operation are numbers of slots or maps.
-NUMBERS = {name: (3,) for name in ("fstat", "flist", "fchmod", "open", "close", "pread", "pwrite", "ftruncate", "fallocate", "fsync",
-                                   "flock", "lock", "getlock", "tmpfile", "linkfd", "mapload", "mapstore", "msync", "munmap")}
+NUMBERS = {name: (3,) for name in (
+    "fstat", "flist", "fchmod", "open", "close", "pread", "pwrite", "ftruncate", "fallocate", "fsync", "flock", "lock", "getlock",
+    "tmpfile", "linkfd", "mapload", "mapstore", "msync", "munmap")}
 NUMBERS.update(mmap=(3, 4), copy=(3, 5))
 
 
@@ -253,11 +254,13 @@ class Reference:
                 mode |= stat.S_ISGID
             elif mode & 0o2010 == 0o2010 and user not in (0, gid):
                 mode &= ~stat.S_ISGID
-        node = self.node(kind, mode, user, gid)
-        inherited = parent.acls.get("default")
-        if inherited and kind != stat.S_IFLNK:
+        inherited = parent.acls.get("default") if kind != stat.S_IFLNK else None
+        if inherited:
             access = acl.with_mode(inherited, acl.mode_of(inherited) & mode)
-            node.mode = mode & ~0o777 | acl.mode_of(access)
+            mode = mode & ~0o777 | acl.mode_of(access)
+            self.no_mandatory_locking(kind, mode)
+        node = self.node(kind, mode, user, gid)
+        if inherited:
             if not acl.minimal(access):
                 node.acls["access"] = access
             if kind == stat.S_IFDIR:
@@ -476,9 +479,11 @@ class Reference:
         self.may_set_acl(user, node, kind, entries)
         had = (node.acls.get(kind), node.mode)
         if kind == "access" and entries:
-            node.mode = node.mode & ~0o777 | acl.mode_of(entries)
+            mode = node.mode & ~0o777 | acl.mode_of(entries)
             if user not in (0, node.gid):
-                node.mode &= ~stat.S_ISGID
+                mode &= ~stat.S_ISGID
+            self.no_mandatory_locking(node.type, mode)
+            node.mode = mode
         if not entries or (kind == "access" and acl.minimal(entries)):
             node.acls.pop(kind, None)
         else:
@@ -487,6 +492,12 @@ class Reference:
             self.changed(node)
         else:
             node.ctime = ("since", ANYTIME)
+
+    @staticmethod
+    def no_mandatory_locking(kind, mode):
+        """That is what S_ISGID without execution meant; what a write does to it is left open by chown(2)."""
+        if kind == stat.S_IFREG and mode & 0o2010 == stat.S_ISGID:
+            raise NotApplicable
 
     @staticmethod
     def may_set_acl(user, node, kind, entries):
