@@ -36,7 +36,8 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
   auto use = co_await enter(LeaseMode::kWrite, urgency, pages);
   CO_TRY(use);
   if (how.fromMapping) CO_TRY(checkMapping());
-  shown_ = true;
+  // What comes from a mapping is of a page that was there before, and that may just be dropped.
+  if (!how.fromMapping) shown_ = true;
   // Two appends that go through must not both start at the same end; buffered ones take the end
   // and put their bytes behind it without waiting in between.
   auto gate = co_await gate_.lock(0, 1, append && through);

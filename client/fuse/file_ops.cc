@@ -109,9 +109,11 @@ void write(fuse_req_t r, fuse_ino_t, const char* data, size_t size, off_t offset
            fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
   const bool fromMapping = info->writepage != 0;
-  const Writing how{.fromMapping = fromMapping,
-                    .intoPages = !fromMapping && fillsPages(*info),
-                    .clearSuid = killsPrivileges(data)};
+  const bool intoPages = !fromMapping && fillsPages(*info);
+  // The kernel takes the bits off before it writes through its pages, if it knows of them: not if
+  // another mount has set them since it looked.
+  const bool clearSuid = killsPrivileges(data) || (intoPages && fuse_req_ctx(r)->uid != 0);
+  const Writing how{.fromMapping = fromMapping, .intoPages = intoPages, .clearSuid = clearSuid};
   e.run(r, "write",
         replyWritten(r, size,
                      e.fs.write(handleOf(info), static_cast<uint64_t>(offset),

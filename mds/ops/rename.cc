@@ -8,6 +8,7 @@
 #include "mds/ops/limits.h"
 #include "mds/ops/ops.h"
 #include "mds/ops/unlink.h"
+#include "mds/ops/xattrs.h"
 
 namespace cairn::mds::ops {
 namespace {
@@ -94,6 +95,7 @@ Result<void> rename(OpContext& ctx, schema::Rename::Reader args) {
     // What overlay filesystems take for "deleted here": a character device 0:0.
     const uint32_t gid = (from.mode & S_ISGID) != 0 ? from.gid : 0;
     Inode& whiteout = ctx.newInode(S_IFCHR, 0, gid, from.pool);
+    TRY(inheritAcl(ctx, from, whiteout, 0));
     ctx.attach(from, name, whiteout);
   }
   ctx.modified(from);

@@ -91,6 +91,23 @@ def attributes(a, b, dice):
         check(os.getxattr(f"{other}/f", "user.round") == b"%d" % i, f"round {i}: xattr")
 
 
+def privileges(a, b, dice):
+    """A write that is not root's takes S_ISUID and S_ISGID off the file, also if the other mount has just set them."""
+    write(f"{a}/f", b"")
+    os.chmod(f"{a}/f", 0o777)
+    for i in range(ROUNDS // 5 if os.geteuid() == 0 else 0):
+        one, other = (a, b) if i % 2 else (b, a)
+        fd = os.open(f"{other}/f", os.O_WRONLY)
+        os.chmod(f"{one}/f", 0o6777)
+        os.seteuid(65534)
+        try:
+            os.pwrite(fd, b"x", i)
+        finally:
+            os.seteuid(0)
+        os.close(fd)
+        check(os.stat(f"{one}/f").st_mode & 0o7777 == 0o777, f"round {i}: they are gone")
+
+
 def closed(a, b, dice):
     """write + close here, read there."""
     for i in range(ROUNDS):
@@ -206,7 +223,7 @@ with Cluster("coherence") as c:
     sh([CAIRN, "mount", mds, second], timeout=60)
     try:
         say(f"seed {SEED} (CAIRN_SEED), {ROUNDS} rounds (CAIRN_ROUNDS)")
-        for part in (names, attributes, closed, opened, mapped, appended, exclusive, unlinked):
+        for part in (names, attributes, privileges, closed, opened, mapped, appended, exclusive, unlinked):
             say(part.__doc__.splitlines()[0] if part.__doc__ else part.__name__)
             os.mkdir(f"{c.mount}/{part.__name__}")
             part(f"{c.mount}/{part.__name__}", f"{second}/{part.__name__}", random.Random(f"{SEED} {part.__name__}"))

@@ -1,13 +1,20 @@
 """Does the operations of reference.py for real, on one or more mounts, and compares what comes back."""
 import errno
+import fcntl
 import os
 import stat
 import time
 
+import acl
 import syscalls
-from reference import Fail, Node, NotApplicable, Reference
+from locks import LAST
+from processes import Helper
+from reference import ANYTIME, MAX_MAPPED, NUMBERS, PER_PROCESS, AnyOf, Fail, Node, NotApplicable, Reference
 
-MAP_BYTES = 256 << 10
+FLOCKS = {"sh": fcntl.LOCK_SH | fcntl.LOCK_NB, "ex": fcntl.LOCK_EX | fcntl.LOCK_NB, "un": fcntl.LOCK_UN}
+KINDS = {"r": fcntl.F_RDLCK, "w": fcntl.F_WRLCK, "u": fcntl.F_UNLCK}
+SET = {"posix": fcntl.F_SETLK, "ofd": fcntl.F_OFD_SETLK}
+GET = {"posix": fcntl.F_GETLK, "ofd": fcntl.F_OFD_GETLK}
 CLOCK_SLACK_NS = 30_000_000  # the kernel's coarse clock, which local filesystems stamp with, lags by a tick
 
 
@@ -16,7 +23,8 @@ class Difference(Exception):
 
 
 class Driver:
-    """One fresh directory `name`, reached through each of the mounts. One process, one thread: one thing at a time."""
+    """One fresh directory `name`, reached through each of the mounts. One thing at a time, in this process or in one of its
+    helpers, which are drivers too: whoever has the slot or the mapping that an operation names."""
 
     def __init__(self, mounts, name):
         self.mounts, self.name = mounts, name
@@ -26,13 +34,41 @@ class Driver:
         self.fds = {}
         self.maps = {}
         self.copier = syscalls.Copier()
+        self.helpers = {}
+        self.barriers = []  # a file, open on each of the mounts
+        path = os.path.join(mounts[0], f"{name}-barrier")
+        os.mknod(path)
+        for mount in mounts:
+            self.barriers.append(os.open(os.path.join(mount, f"{name}-barrier"), os.O_RDONLY))
+        os.unlink(path)
 
     def close_all(self):
-        for number in list(self.fds):
-            self.close(0, 0, number)
-        for fd in self.tops:
+        for helper in self.helpers.values():
+            helper.kill()
+        self.helpers.clear()
+        self.forget()
+        for fd in self.tops + self.barriers:
             os.close(fd)
         os.close(self.copier.fd)
+
+    def forget(self):
+        for number in list(self.maps):
+            self.munmap(0, 0, number)
+        for number in list(self.fds):
+            self.close(0, 0, number)
+
+    def helper(self, process):
+        if process not in self.helpers:
+            self.helpers[process] = Helper(self)
+        return self.helpers[process]
+
+    def inherited(self):
+        """In a new helper: it has what this process had open, and is to have nothing; and perhaps a user's rights."""
+        syscalls.act_as(0)
+        for helper in self.helpers.values():
+            helper.disown()
+        self.helpers.clear()
+        self.forget()
 
     def at(self, mount, path):
         if not path.startswith("@"):
@@ -45,6 +81,10 @@ class Driver:
         return f"/proc/self/fd/{fd}/{path}"
 
     def apply(self, op):
+        process = Reference.process_of(op)
+        return self.helper(process).do(op) if process else self.do(op)
+
+    def do(self, op):
         user = op[2]
         if user == 0:
             return getattr(self, op[0])(op[1], *op[2:])
@@ -174,6 +214,20 @@ class Driver:
     def getxattr(self, mount, user, path, name):
         return os.getxattr(self.long(mount, path), name, follow_symlinks=False)
 
+    def setacl(self, mount, user, path, kind, entries):
+        self.look_at_owner(mount, user, path, False)
+        if entries:
+            os.setxattr(self.long(mount, path), acl.NAMES[kind], acl.encode(entries), follow_symlinks=False)
+        else:
+            os.removexattr(self.long(mount, path), acl.NAMES[kind], follow_symlinks=False)
+
+    def getacl(self, mount, user, path, kind):
+        return acl.decode(os.getxattr(self.long(mount, path), acl.NAMES[kind], follow_symlinks=False))
+
+    def access(self, mount, user, path, mask):
+        fd, path = self.at(mount, path)
+        syscalls.faccessat(fd, path, mask)
+
     def listxattr(self, mount, user, path):
         names = os.listxattr(self.long(mount, path), follow_symlinks=False)
         return sorted(n for n in names if n.startswith(("user.", "trusted.")))
@@ -189,9 +243,39 @@ class Driver:
         self.fds[number] = new
 
     def close(self, mount, user, number):
-        if number in self.maps:
-            self.maps.pop(number).close()
         os.close(self.fds.pop(number))
+
+    def tmpfile(self, mount, user, number, path, flags, mode):
+        self.open(mount, user, number, path, flags | os.O_TMPFILE, mode)
+
+    def linkfd(self, mount, user, number, new):
+        if user != 0:
+            os.fstat(self.fds[number])  # as look_at_owner()
+        fd, new = self.at(mount, new)
+        os.link(f"/proc/self/fd/{self.fds[number]}", new, dst_dir_fd=fd, follow_symlinks=True)
+
+    def dup(self, mount, user, number, new):
+        giver, taker = (self.helper(n // PER_PROCESS) if n >= PER_PROCESS else None for n in (number, new))
+        given = giver.give(number) if giver else os.dup(self.fds[number])
+        if taker:
+            taker.take(new, given)
+        else:
+            self.taken(new, given)
+
+    def unlocked(self, mount):
+        """Known: Linux does not wait for a FUSE filesystem to hear that an open file has ended, so the locks of it (flock and
+        OFD) are free for other mounts a moment after close(2) has returned. They are when the mount has answered what it was
+        asked about locks since: the one, and then the other."""
+        for _ in ("flock", "ofd"):
+            syscalls.range_lock(self.barriers[mount], fcntl.F_GETLK, fcntl.F_RDLCK, 0, 0)
+
+    def taken(self, number, fd):
+        if number in self.fds:
+            os.close(self.fds[number])
+        self.fds[number] = fd
+
+    def exit(self, mount, user, process):
+        self.helpers.pop(process).kill()
 
     def pread(self, mount, user, number, offset, length):
         return os.pread(self.fds[number], length, offset)
@@ -199,20 +283,42 @@ class Driver:
     def pwrite(self, mount, user, number, offset, data):
         return os.pwrite(self.fds[number], data, offset)
 
+    def mmap(self, mount, user, number, slot, writable):
+        if number in self.maps:
+            self.munmap(mount, user, number)
+        self.maps[number] = syscalls.map_shared(self.fds[slot], MAX_MAPPED, writable=writable)
+
+    def munmap(self, mount, user, number):
+        self.maps.pop(number).close()
+
     def mapping(self, number):
-        """A fault does not ask for the size (no FUSE filesystem can be asked): whoever reaches into what another machine has
-        appended since must look at the size first."""
-        os.fstat(self.fds[number])
-        if number not in self.maps:
-            self.maps[number] = syscalls.map_shared(self.fds[number], MAP_BYTES)
+        """Known: a fault does not ask for the size (no FUSE filesystem can be asked): whoever reaches into what another machine
+        has appended or cut off since must look at the size first."""
+        self.maps[number].stat()
         return self.maps[number]
 
     def mapload(self, mount, user, number, offset, length):
         return self.copier.load(self.mapping(number).bytes, offset, length)
 
-    def mapstore(self, mount, user, number, offset, data):
+    def mapstore(self, mount, user, number, offset, data, sync):
         self.copier.store(self.mapping(number).bytes, offset, data)
-        self.mapping(number).flush()
+        if sync:
+            self.maps[number].flush()
+
+    def msync(self, mount, user, number):
+        self.maps[number].flush()
+
+    def flock(self, mount, user, number, kind):
+        fcntl.flock(self.fds[number], FLOCKS[kind])
+
+    def lock(self, mount, user, number, how, kind, start, length):
+        syscalls.range_lock(self.fds[number], SET[how], KINDS[kind], start, length)
+
+    def getlock(self, mount, user, number, how, kind, start, length):
+        kind, first, length, pid = syscalls.range_lock(self.fds[number], GET[how], KINDS[kind], start, length)
+        if kind == fcntl.F_UNLCK:
+            return None
+        return {fcntl.F_RDLCK: "r", fcntl.F_WRLCK: "w"}[kind], first, first + length - 1 if length else LAST, pid
 
     def ftruncate(self, mount, user, number, size):
         os.fstat(self.fds[number])
@@ -240,7 +346,7 @@ class Checked:
     """A driver and the reference side by side: `step(op)` raises Difference when they do not agree."""
 
     def __init__(self, mounts, name, features):
-        self.reference = Reference(**features)
+        self.reference = Reference(mounts=len(mounts), **features)
         self.driver = Driver(mounts, name)
         self.known = 0  # differences that are known
 
@@ -257,7 +363,11 @@ class Checked:
             self.compare_tree(op[1], self.reference.root, ".")
             return True
         try:
-            got = self.driver.apply(op)
+            try:
+                got = self.driver.apply(op)
+            finally:
+                for mount in self.reference.ended:
+                    self.driver.unlocked(mount)
         except OSError as e:
             if isinstance(expected, Fail) and e.errno in expected.numbers:
                 return True
@@ -271,15 +381,27 @@ class Checked:
             self.compare_stat(expected, got)
         elif isinstance(expected, dict):
             self.compare_names(expected, got)
+        elif isinstance(expected, AnyOf):
+            got = self.holder(got)
+            if got not in expected:
+                raise Difference(f"{got!r}, and not {' or '.join(map(repr, expected))}")
         elif expected != got:
             raise Difference(self.first_difference(expected, got) if isinstance(expected, bytes)
                              else f"{got!r}, and not {expected!r}")
         return True
 
+    def holder(self, got):
+        """Of a lock: the process for its id."""
+        if got is None:
+            return None
+        known = {0: "elsewhere", -1: "ofd", os.getpid(): 0}
+        known.update((helper.pid, process) for process, helper in self.driver.helpers.items())
+        return got[:3] + (known.get(got[3], f"process id {got[3]}"),)
+
     def names_what_is_gone(self, op):
         """Known: a directory or FIFO that one mount has open does not live on when another removes it. FUSE is not told of
         an open FIFO or working directory, and Cairn does not tell the MDS of open directories."""
-        slots = [self.reference.base_of(w) for w in op[3:] if isinstance(w, str)] + [w for w in op[3:4] if isinstance(w, int)]
+        slots = [self.reference.base_of(w) for w in op[3:] if isinstance(w, str)] + [op[i] for i in NUMBERS.get(op[0], ())]
         slots = [self.reference.slots.get(n) for n in slots]
         return any(s is not None and not s.node.is_file and s.node.dead for s in slots)
 
@@ -304,6 +426,8 @@ class Checked:
         node.seen = st.st_ino
         differ = [f"{k} {got[k]:#o}, and not {expected[k]:#o}" if k in ("mode", "type") else
                   f"{k} {got[k]}, and not {expected[k]}" for k in expected if expected[k] != got[k]]
+        if node.stored:
+            node.mtime = node.ctime = ("since", ANYTIME)
         node.mtime = self.time("mtime", node.mtime, st.st_mtime_ns, differ)
         if node.ctime[0] == "is":
             node.ctime = ("since", node.ctime[1] + CLOCK_SLACK_NS)
@@ -331,6 +455,16 @@ class Checked:
             if node.seen not in (None, ino):
                 raise Difference(f"{name} is listed as inode {ino}, and not {node.seen}")
 
+    def acls(self, mount, path):
+        found = {}
+        for kind in acl.NAMES:
+            try:
+                found[kind] = self.driver.getacl(mount, 0, path, kind)
+            except OSError as e:
+                if e.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                    raise
+        return found
+
     def compare_tree(self, mount, node, path):
         """Everything there is, as root sees it through one mount."""
         try:
@@ -339,6 +473,8 @@ class Checked:
             xattrs = {n: self.driver.getxattr(mount, 0, path, n) for n in names}
             if xattrs != node.xattrs:
                 raise Difference(f"xattrs {sorted(xattrs)}, and not {sorted(node.xattrs)}, or other values")
+            if not node.is_link and (acls := self.acls(mount, path)) != node.acls:
+                raise Difference(f"access control lists {acls}, and not {node.acls}")
             if node.is_link and self.driver.readlink(mount, 0, path) != node.target:
                 raise Difference("another target")
             if node.is_file and (got := self.driver.cat(mount, 0, path)) != node.data:

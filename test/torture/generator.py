@@ -1,16 +1,20 @@
 """Random operations for model.py: chosen with an eye on the reference's state, so that most of them do something."""
 import os
 import random
+import stat
 from os import O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY
 
+import acl
+from locks import LAST
+from reference import MAX_MAPPED as MAX_FILE
+from reference import PER_PROCESS
 from syscalls import (FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_NOREPLACE,
                    RENAME_WHITEOUT, XATTR_CREATE, XATTR_REPLACE)
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
 LONG_NAMES = ["n" * 255, "m" * 256]
 USERS = (1001, 1002)
-SLOTS = 8
-MAX_FILE = 256 << 10
+HELPERS = 2  # processes beside the first one, on each mount
 MAX_NODES = 50
 # (S_ISGID without execution meant mandatory locking; what a write does to it is left open by chown(2).)
 FILE_MODES = [0o644, 0o600, 0o666, 0o444, 0o000, 0o4755, 0o2755, 0o6777]
@@ -18,13 +22,16 @@ DIR_MODES = [0o755, 0o777, 0o777, 0o1777, 0o2775, 0o2777, 0o700, 0o555, 0o711]
 XATTRS = ["user.a", "user.b", "trusted.c"]
 POOL = random.Random(0).randbytes(1 << 20)
 
-# How often, and which: names, data, attributes, looks. A sequence leans to one of them.
+# How often, and which kinds of operations. A sequence leans to one of them.
 LEANS = {
-    "even": dict(names=3, data=3, attributes=2, looks=4),
-    "names": dict(names=8, data=1, attributes=1, looks=5),
+    "even": dict(names=3, data=3, attributes=2, acls=1, looks=4, maps=1, locks=1, processes=0.2),
+    "names": dict(names=8, data=1, attributes=1, looks=5, processes=0.1),
     "data": dict(names=1, data=10, attributes=1, looks=2),
-    "attributes": dict(names=1, data=2, attributes=6, looks=5),
-    "unseen": dict(names=4, data=6, attributes=2, looks=0),
+    "attributes": dict(names=1, data=2, attributes=6, acls=1, looks=5),
+    "acls": dict(names=4, attributes=2, acls=6, looks=5),
+    "maps": dict(names=0.5, data=4, attributes=0.5, looks=1, maps=8, processes=0.3),
+    "locks": dict(names=0.3, data=1, looks=0.3, maps=0.3, locks=12, processes=1.5),
+    "unseen": dict(names=4, data=6, attributes=2, maps=3, looks=0),
 }
 
 
@@ -38,13 +45,18 @@ class Data(bytes):
     def __repr__(self):
         return f"Data({self.start}, {len(self)})"
 
+    def __reduce__(self):
+        return Data, (self.start, len(self))
+
 
 class Generator:
     def __init__(self, dice, reference, mounts, users=True):
         self.dice, self.reference, self.mounts = dice, reference, mounts
         self.lean = dice.choice(list(LEANS.values()))
         self.looks_after = dice.choice([0, 0.3, 1])  # how often the others look at what was changed
+        self.users = users
         self.user_share = dice.choice([0, 0.3]) if users else 0
+        self.helper_share = 0.75 if "locks" in self.lean else 0
         self.queue = []
 
     def next(self):
@@ -55,6 +67,8 @@ class Generator:
         op = getattr(self, kind)(d.randrange(self.mounts), self.user())
         if kind != "looks":
             self.look_after(op)
+        if kind in ("processes", "locks"):
+            self.lock_after(op)
         return op
 
     def user(self):
@@ -66,16 +80,27 @@ class Generator:
             if self.dice.random() >= self.looks_after:
                 continue
             for word in op[3:]:
-                if isinstance(word, str) and word and op[0] not in ("setxattr", "removexattr", "symlink"):
+                if isinstance(word, str) and word and op[0] not in ("setxattr", "removexattr", "setacl", "symlink"):
                     if not word.startswith("@"):
                         self.queue.append(("stat", mount, 0, word, False))
                         self.queue.append(("list", mount, 0, os.path.dirname(word) or "."))
                 elif isinstance(word, int) and op[0] in ("pwrite", "ftruncate", "fallocate", "mapstore"):
-                    slot = self.reference.slots.get(word)
+                    slot = (self.reference.maps if op[0] == "mapstore" else self.reference.slots).get(word)
                     path = self.path_to(slot.node) if slot else None
                     if path:
                         self.queue.append(("cat", mount, 0, path))
                     break
+
+    def lock_after(self, op):
+        """Somebody else wants at once what may have become free."""
+        d, slots = self.dice, self.reference.slots
+        freed = [s for n, s in slots.items() if n in op[3:5] or (op[0] == "exit" and n // PER_PROCESS == op[3])]
+        others = [n for n, s in slots.items() if any(s.node is f.node and s is not f for f in freed)]
+        if others and d.random() < 0.5:
+            number = d.choice(others)
+            how = d.choice(["flock", "lock", "lock"])
+            self.queue.append((how, slots[number].mount, 0, number) +
+                              (("ex",) if how == "flock" else (d.choice(["posix", "ofd"]), "w", 0, 0)))
 
     # ---- paths and slots ----
 
@@ -133,6 +158,16 @@ class Generator:
         found = [n for n, s in self.reference.slots.items() if good(s)]
         return self.dice.choice(found) if found else None
 
+    def of_process(self, number):
+        """A slot of the same process."""
+        return self.dice.choice([n for n in self.reference.slots if n // PER_PROCESS == number // PER_PROCESS])
+
+    def number(self, mount):
+        """Of a slot or mapping that is perhaps free: of the first process, or of one of the mount's others."""
+        d = self.dice
+        process = 0 if d.random() > self.helper_share else 1 + mount + self.mounts * d.randrange(HELPERS)
+        return process * PER_PROCESS + d.randrange(PER_PROCESS)
+
     def crowded(self):
         todo, count = [self.reference.root], 0
         while todo:
@@ -146,8 +181,8 @@ class Generator:
     def names(self, mount, user):
         d = self.dice
         removing = 6 if self.crowded() else 1
-        what = d.choices(["mkdir", "create", "symlink", "link", "mkfifo", "unlink", "rmdir", "rename"],
-                         [5, 5, 2, 3, 0.5, 3 * removing, 3 * removing, 6])[0]
+        what = d.choices(["mkdir", "create", "symlink", "link", "mkfifo", "unlink", "rmdir", "rename", "tmpfile", "linkfd"],
+                         [5, 5, 2, 3, 0.5, 3 * removing, 3 * removing, 6, 1, 1])[0]
         path = self.path(0.1 if what in ("unlink", "rmdir", "rename") else 0.6)
         mount = self.mount_of(mount, path)
         if what == "mkdir":
@@ -159,6 +194,15 @@ class Generator:
             return (what, mount, user, path, d.choice(FILE_MODES))
         if what == "create":
             return self.opening(mount, user, path, O_CREAT | d.choice([0, O_EXCL]))
+        if what == "tmpfile":
+            path = d.choice([path, ".", "."])
+            flags = d.choice([O_RDWR, O_RDWR, O_RDWR, O_WRONLY, O_RDONLY]) | d.choice([0, 0, O_EXCL])
+            return (what, mount, user, self.number(mount), path, flags, d.choice(FILE_MODES))
+        if what == "linkfd":
+            slot = self.open_slot(lambda s: s.node.is_file and (s.node.dead or d.random() < 0.2))
+            if slot is not None:
+                return (what, self.reference.slots[slot].mount, user, slot, self.path(0.8).split("/", 1)[-1])
+            what = "unlink"
         if what == "symlink":
             target = d.choice(["a", "b/c", "d", ".", "nowhere", d.choice(NAMES)])
             return (what, mount, user, path, target)
@@ -181,7 +225,7 @@ class Generator:
         flags = d.choice([O_RDONLY, O_RDWR, O_RDWR, O_RDWR, O_WRONLY]) | more
         for flag, share in ((O_TRUNC, 0.15), (O_APPEND, 0.15), (O_NOFOLLOW, 0.1), (O_DIRECTORY, 0.03)):
             flags |= flag if d.random() < share else 0
-        return ("open", mount, user, d.randrange(SLOTS), path, flags, d.choice(FILE_MODES))
+        return ("open", mount, user, self.number(mount), path, flags, d.choice(FILE_MODES))
 
     def data(self, mount, user):
         d = self.dice
@@ -189,10 +233,11 @@ class Generator:
         if slot is None or d.random() < 0.12:
             path = self.path(0.2)
             if d.random() < 0.1:
-                return ("open", self.mount_of(mount, path), user, d.randrange(SLOTS), path, O_RDONLY | O_DIRECTORY, 0)
+                mount = self.mount_of(mount, path)
+                return ("open", mount, user, self.number(mount), path, O_RDONLY | O_DIRECTORY, 0)
             return self.opening(self.mount_of(mount, path), user, path, O_CREAT if d.random() < 0.5 else 0)
-        what = d.choices(["pwrite", "pread", "mapload", "mapstore", "ftruncate", "truncate", "fallocate", "copy", "close",
-                          "fsync", "fstat"], [8, 6, 3, 3, 2, 1, 2, 1.5, 1, 1, 2])[0]
+        what = d.choices(["pwrite", "pread", "ftruncate", "truncate", "fallocate", "copy", "close", "fsync", "fstat"],
+                         [8, 6, 2, 1, 2, 1.5, 1, 1, 2])[0]
         node = self.reference.slots[slot].node
         size = len(node.data) if node.is_file else 0
         at, length = self.range(size)
@@ -201,10 +246,6 @@ class Generator:
             return (what, mount, user, slot, at, Data(d.randrange(1 << 19), length))
         if what == "pread":
             return (what, mount, user, slot, at, length)
-        if what in ("mapload", "mapstore"):
-            at = min(at, max(0, size - 1))
-            length = min(length, size - at)
-            return (what, mount, 0, slot, at, length if what == "mapload" else Data(d.randrange(1 << 19), length))
         if what == "ftruncate":
             return (what, mount, user, slot, d.choice([0, at, at, size]))
         if what == "truncate":
@@ -215,10 +256,59 @@ class Generator:
                              FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE])
             return (what, mount, user, slot, mode, at, length)
         if what == "copy":
-            other = self.open_slot()
+            other = self.of_process(slot)
             return (what, mount, user, other, self.range(size)[0], slot, at, length)
         if what == "fsync":
             return (what, mount, user, slot, d.random() < 0.5)
+        return (what, mount, user, slot)
+
+    def maps(self, mount, user):
+        d, maps = self.dice, self.reference.maps
+        what = d.choices(["mmap", "mapload", "mapstore", "msync", "munmap"], [1 if maps else 9, 5, 6, 0.7, 0.4])[0]
+        if what == "mmap" or not maps:
+            slot = self.open_slot(lambda s: s.node.is_file and s.readable)
+            if slot is None:
+                return self.data(mount, user)
+            number = slot // PER_PROCESS * PER_PROCESS + d.randrange(PER_PROCESS)
+            return ("mmap", self.reference.slots[slot].mount, user, number, slot, d.random() < 0.8)
+        number = d.choice(list(maps))
+        node, mount = maps[number].node, maps[number].mount
+        if what in ("msync", "munmap"):
+            return (what, mount, 0, number)
+        at, length = self.range(len(node.data))
+        if d.random() < 0.95:
+            at = min(at, max(0, len(node.data) - 1))
+            length = min(length, len(node.data) - at)
+        if what == "mapload":
+            return (what, mount, 0, number, at, length)
+        return (what, mount, 0, number, at, Data(d.randrange(1 << 19), length), d.random() < 0.3)
+
+    def locks(self, mount, user):
+        d = self.dice
+        slot = self.open_slot(lambda s: s.node.is_file)
+        if slot is None or d.random() < 0.04:
+            path = self.path(0.1, stat.S_IFREG)
+            return self.opening(self.mount_of(mount, path), 0, path, O_CREAT)
+        mount = self.reference.slots[slot].mount
+        what = d.choices(["flock", "lock", "getlock"], [2, 5, 2])[0]
+        if what == "flock":
+            return (what, mount, user, slot, d.choice(["sh", "ex", "un"]))
+        start = d.choice([0, d.randrange(30), d.randrange(30), 10, 1 << 31, LAST - d.randrange(3), d.choice([5, 5, 5, -1])])
+        length = d.choice([0, 1, 1, d.randrange(1, 12), d.randrange(1, 12), 10, LAST, 1 << 40, -d.randrange(12)])
+        kind = d.choice("rwuu" if what == "lock" else "rw")
+        return (what, mount, user, slot, d.choice(["posix", "posix", "ofd"]), kind, start, length)
+
+    def processes(self, mount, user):
+        d = self.dice
+        slot = self.open_slot(lambda s: s.node.is_file)
+        if slot is None:
+            return self.data(mount, user)
+        mount = self.reference.slots[slot].mount
+        what = d.choices(["dup", "close", "exit"], [6, 4, 1])[0]
+        if what == "dup":
+            return (what, mount, user, slot, self.number(mount))
+        if what == "exit":
+            return (what, mount, 0, slot // PER_PROCESS)
         return (what, mount, user, slot)
 
     def range(self, size):
@@ -250,6 +340,30 @@ class Generator:
             value = Data(d.randrange(1 << 19), d.choice([0, 1, 50, 300]))
             return (what, mount, user, path, name, value, d.choice([0, 0, XATTR_CREATE, XATTR_REPLACE]))
         return (what, mount, user, path, name)
+
+    def acls(self, mount, user):
+        d = self.dice
+        path = self.path(0.05)
+        mount = self.mount_of(mount, path)
+        kind = d.choice(["access", "default"])
+        what = d.choice(["setacl", "setacl", "getacl", "access"])
+        if what == "access":
+            return (what, mount, d.choice((0,) + USERS) if self.users else user, path, d.randrange(1, 8))
+        if what == "getacl":
+            return (what, mount, user, path, kind)
+        return (what, mount, user, path, kind, self.acl() if d.random() < 0.8 else ())
+
+    def acl(self):
+        """Mostly a valid one."""
+        d = self.dice
+        tags = {acl.USER: USERS, acl.GROUP: USERS + (0,)}
+        named = [(tag, who) for tag, whos in tags.items() for who in whos if d.random() < 0.4]
+        entries = [(tag, acl.NOBODY) for tag in (acl.USER_OBJ, acl.GROUP_OBJ, acl.OTHER)] + named
+        if (named or d.random() < 0.2) and d.random() < 0.98:
+            entries.append((acl.MASK, acl.NOBODY))
+        if d.random() < 0.02:
+            entries.pop(d.randrange(len(entries)))
+        return tuple((tag, d.choice([7, 7, 6, 5, 4, 3, 0]), who) for tag, who in sorted(entries))
 
     def looks(self, mount, user):
         d = self.dice

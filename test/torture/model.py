@@ -10,6 +10,7 @@ difference. The first difference is shrunk to a short sequence, which is printed
 import argparse
 import ast
 import collections
+import fcntl
 import os
 import random
 import shutil
@@ -32,6 +33,10 @@ def features_of(mount):
     fd = os.open(place, os.O_RDONLY)
     try:
         os.mknod(os.path.join(place, "a"))
+        a = os.open(os.path.join(place, "a"), os.O_RDWR)
+        syscalls.range_lock(a, fcntl.F_OFD_SETLK, fcntl.F_WRLCK, 0, 0)
+        ofd_told = syscalls.range_lock(a, fcntl.F_GETLK, fcntl.F_WRLCK, 0, 0)[3] == -1
+        os.close(a)
         try:
             syscalls.renameat2(fd, "a", fd, "b", syscalls.RENAME_WHITEOUT)
             whiteout = True
@@ -44,7 +49,7 @@ def features_of(mount):
     for name in ("hardlinks", "symlinks", "regular", "fifos"):
         with open(f"/proc/sys/fs/protected_{name}", encoding="ascii") as f:
             protected[name] = int(f.read())
-    return {"whiteout": whiteout, "protected": protected}
+    return {"whiteout": whiteout, "protected": protected, "ofd_told": ofd_told}
 
 
 class Model:

@@ -3,20 +3,33 @@
 `Reference.apply(op)` gives what the operation must give: a value, or the errno as a `Fail`. The order in which errors are
 looked for is Linux's; model.py --local proves it on a filesystem of this machine. Operations are tuples of plain values
 (name, mount, user, arguments...). A path is relative to the top of the tree, or with "@3/" in front to the directory that
-slot 3 has open. A slot holds an open descriptor.
+slot 3 has open. A slot holds an open descriptor, a map a mapping; the number of either says whose it is: process 0 works on all
+mounts, each other one on one.
 """
 import errno as E
 import os
 import stat
 from os import O_ACCMODE, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY
 
+import acl
+from locks import FileLocks, bytes_of
 from syscalls import (FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_NOREPLACE,
                    RENAME_WHITEOUT, XATTR_CREATE, XATTR_REPLACE, name_of)
 
 R, W, X = 4, 2, 1
 MAX_LINKS_FOLLOWED = 40
 MAX_NAME = 255
+MAX_MAPPED = 256 << 10
+PAGE = 4096
+PER_PROCESS = 8  # slots, and maps
 ANYTIME = 0  # a time that an operation may have changed or left alone
+
+
+# Which arguments of an operation are numbers of slots or maps.
+NUMBERS = {name: (3,) for name in (
+    "fstat", "flist", "fchmod", "open", "close", "pread", "pwrite", "ftruncate", "fallocate", "fsync", "flock", "lock", "getlock",
+    "tmpfile", "linkfd", "mapload", "mapstore", "msync", "munmap")}
+NUMBERS.update(mmap=(3, 4), copy=(3, 5))
 
 
 class Fail(Exception):
@@ -30,9 +43,18 @@ class NotApplicable(Exception):
     """The operation names a slot that is not open (any more), or would block: nothing is done, anywhere."""
 
 
+ANYBODY = "anybody"
+
+
+class AnyOf(tuple):
+    """The operation gives one of these: of a lock, its kind, first and last byte, and who is said to hold it."""
+    def __contains__(self, got):
+        return super().__contains__(got) or (got is not None and super().__contains__(got[:3] + (ANYBODY,)))
+
+
 class Node:
     __slots__ = ("id", "type", "mode", "uid", "gid", "nlink", "data", "entries", "target", "xattrs", "parent", "mtime",
-                 "ctime", "seen")
+                 "ctime", "seen", "acls", "locks", "stored", "linkable")
 
     def __init__(self, number, kind, mode, uid, gid, now):
         self.id, self.type, self.mode, self.uid, self.gid = number, kind, mode, uid, gid
@@ -45,6 +67,10 @@ class Node:
         # A time is ("is", ns), or ("since", ns) until it was looked at after an operation that set it to the clock.
         self.mtime = self.ctime = ("since", now)
         self.seen = None  # what the filesystem under test calls it (inode number)
+        self.acls = {}  # "access", "default"
+        self.locks = FileLocks()
+        self.stored = set()  # the mounts with stores into mappings that may not be written back: that sets the times, some day
+        self.linkable = False  # made by O_TMPFILE, and never had a name
 
     is_dir = property(lambda self: self.type == stat.S_IFDIR)
     is_file = property(lambda self: self.type == stat.S_IFREG)
@@ -56,19 +82,30 @@ class Node:
 
 
 class Slot:
+    """An open file: several descriptors may be of one."""
     def __init__(self, node, mount, flags):
         self.node, self.mount, self.flags = node, mount, flags
         self.readable = flags & O_ACCMODE in (O_RDONLY, O_RDWR)
         self.writable = flags & O_ACCMODE in (O_WRONLY, O_RDWR)
 
 
+class Map:
+    def __init__(self, slot, writable):
+        self.slot, self.node, self.mount, self.writable = slot, slot.node, slot.mount, writable
+
+
 class Reference:
-    def __init__(self, whiteout=True, protected=None):
+    def __init__(self, whiteout=True, protected=None, ofd_told=True, mounts=2):
         self.whiteout = whiteout
+        self.mounts = mounts
+        self.ofd_told = ofd_told  # F_GETLK tells locks of open files from those of processes
         self.protected = protected or {}  # fs.protected_* (proc_sys_fs(5)): "hardlinks", ...
         self.now = 0  # the clock before the operation that is applied
         self.last = 0
         self.slots = {}
+        self.maps = {}
+        self.process = 0  # which does the operation that is applied
+        self.ended = set()  # the mounts where it ended an open file with locks
         self.root = self.node(stat.S_IFDIR, 0o777, 0, 0)
         self.root.parent = self.root
 
@@ -77,6 +114,8 @@ class Reference:
         for word in op[3:]:
             if isinstance(word, str) and word.startswith("@"):
                 self.start(op[1], word)  # applicable, whatever else is wrong
+        self.process = self.process_of(op)
+        self.ended = set()
         return getattr(self, op[0])(op[1], op[2], *op[3:])
 
     # ---- parts of many operations ----
@@ -84,6 +123,17 @@ class Reference:
     def node(self, kind, mode, uid, gid):
         self.last += 1
         return Node(self.last, kind, mode, uid, gid, self.now)
+
+    @classmethod
+    def process_of(cls, op):
+        numbers = [op[i] for i in NUMBERS.get(op[0], ())] + [cls.base_of(w) for w in op[3:] if isinstance(w, str)]
+        processes = {number // PER_PROCESS for number in numbers if number is not None}
+        if len(processes) > 1:
+            raise NotApplicable
+        return processes.pop() if processes else 0
+
+    def works_on(self, process, mount):
+        return process == 0 or (process - 1) % self.mounts == mount
 
     def slot(self, number, mount=None):
         found = self.slots.get(number)
@@ -110,6 +160,8 @@ class Reference:
     def may(user, node, mask):
         if user == 0:
             return True
+        if user != node.uid and "access" in node.acls and node.mode & 0o070:  # Linux does not look at it if the mask is empty
+            return acl.allows(node.acls["access"], node, user, mask)
         shift = 6 if user == node.uid else 3 if user == node.gid else 0
         return (node.mode >> shift) & mask == mask
 
@@ -189,6 +241,12 @@ class Reference:
         self.changed(node)
 
     def make(self, user, parent, name, kind, mode):
+        node = self.born(user, parent, kind, mode)
+        self.attach(parent, name, node)
+        return node
+
+    def born(self, user, parent, kind, mode):
+        """With what it inherits."""
         gid = user
         if parent.mode & stat.S_ISGID:
             gid = parent.gid
@@ -196,8 +254,17 @@ class Reference:
                 mode |= stat.S_ISGID
             elif mode & 0o2010 == 0o2010 and user not in (0, gid):
                 mode &= ~stat.S_ISGID
+        inherited = parent.acls.get("default") if kind != stat.S_IFLNK else None
+        if inherited:
+            access = acl.with_mode(inherited, acl.mode_of(inherited) & mode)
+            mode = mode & ~0o777 | acl.mode_of(access)
+            self.no_mandatory_locking(kind, mode)
         node = self.node(kind, mode, user, gid)
-        self.attach(parent, name, node)
+        if inherited:
+            if not acl.minimal(access):
+                node.acls["access"] = access
+            if kind == stat.S_IFDIR:
+                node.acls["default"] = inherited
         return node
 
     def loses_privileges(self, user, node):
@@ -236,13 +303,31 @@ class Reference:
     def link(self, mount, user, path, new, follow):
         node = self.find(mount, user, path, follow)
         parent, name = self.where_to_make(mount, user, new)
+        self.may_link(user, node)
+        self.may_make(user, parent)
+        if node.is_dir:
+            raise Fail(E.EPERM)
+        node.nlink += 1
+        self.changed(node)
+        self.attach(parent, name, node)
+
+    def may_link(self, user, node):
         if self.protected.get("hardlinks") and user not in (0, node.uid):
             safe = node.is_file and not node.mode & stat.S_ISUID and node.mode & 0o2010 != 0o2010
             if not safe or not self.may(user, node, R | W):
                 raise Fail(E.EPERM)
+
+    def linkfd(self, mount, user, number, new):
+        """A name for what is open."""
+        node = self.slot(number, mount).node
+        parent, name = self.where_to_make(mount, user, new)
+        self.may_link(user, node)
         self.may_make(user, parent)
         if node.is_dir:
             raise Fail(E.EPERM)
+        if node.dead and not node.linkable:
+            raise Fail(E.ENOENT)
+        node.linkable = False
         node.nlink += 1
         self.changed(node)
         self.attach(parent, name, node)
@@ -364,6 +449,7 @@ class Reference:
         if not node.is_file:
             raise NotApplicable
         self.need(user, node, R)
+        node.locks.gone(self.process)  # it opens and closes the file
         return bytes(node.data)
 
     def all(self, mount, user):
@@ -383,7 +469,62 @@ class Reference:
         if user not in (0, node.gid):
             mode &= ~stat.S_ISGID
         node.mode = mode
+        if "access" in node.acls:
+            node.acls["access"] = acl.with_mode(node.acls["access"], mode)
         self.changed(node)
+
+    def setacl(self, mount, user, path, kind, entries):
+        """No entries: removes it."""
+        node = self.find(mount, user, path, False)
+        self.may_set_acl(user, node, kind, entries)
+        had = (node.acls.get(kind), node.mode)
+        if kind == "access" and entries:
+            mode = node.mode & ~0o777 | acl.mode_of(entries)
+            if user not in (0, node.gid):
+                mode &= ~stat.S_ISGID
+            self.no_mandatory_locking(node.type, mode)
+            node.mode = mode
+        if not entries or (kind == "access" and acl.minimal(entries)):
+            node.acls.pop(kind, None)
+        else:
+            node.acls[kind] = entries
+        if had != (node.acls.get(kind), node.mode):
+            self.changed(node)
+        else:
+            node.ctime = ("since", ANYTIME)
+
+    @staticmethod
+    def no_mandatory_locking(kind, mode):
+        """That is what S_ISGID without execution meant; what a write does to it is left open by chown(2)."""
+        if kind == stat.S_IFREG and mode & 0o2010 == stat.S_ISGID:
+            raise NotApplicable
+
+    @staticmethod
+    def may_set_acl(user, node, kind, entries):
+        if node.is_link:
+            raise Fail(E.EOPNOTSUPP)
+        if kind == "default" and not node.is_dir:
+            if not entries:
+                raise NotApplicable  # it depends on the filesystem
+            raise Fail(E.EACCES)
+        if user not in (0, node.uid):
+            raise Fail(E.EPERM)
+        if entries and not acl.valid(entries):
+            raise Fail(E.EINVAL)
+
+    def getacl(self, mount, user, path, kind):
+        node = self.find(mount, user, path, False)
+        if node.is_link:
+            raise Fail(E.EOPNOTSUPP)
+        if kind not in node.acls:
+            raise Fail(E.ENODATA)
+        return node.acls[kind]
+
+    def access(self, mount, user, path, mask):
+        node = self.find(mount, user, path)
+        if user == 0 and mask & X and not node.is_dir and not node.mode & 0o111:
+            raise Fail(E.EACCES)
+        self.need(user, node, mask)
 
     def chown(self, mount, user, path, uid, gid, follow):
         node = self.find(mount, user, path, follow)
@@ -463,7 +604,25 @@ class Reference:
     # ---- open descriptors ----
 
     def open(self, mount, user, number, path, flags, mode):
-        self.slots.pop(number, None) if self.base_of(path) != number else None
+        self.opens(mount, number, path, lambda: self.opened(mount, user, path, flags, mode))
+
+    def tmpfile(self, mount, user, number, path, flags, mode):
+        self.opens(mount, number, path, lambda: self.made_without_name(mount, user, path, flags, mode))
+
+    def opens(self, mount, number, path, how):
+        """The number is free first, unless the path begins at it."""
+        if not self.works_on(self.process, mount):
+            raise NotApplicable
+        try:
+            slot = how()
+        except Fail:
+            if self.base_of(path) != number:
+                self.shut(number)
+            raise
+        self.shut(number)
+        self.slots[number] = slot
+
+    def opened(self, mount, user, path, flags, mode):
         if flags & O_CREAT and flags & O_DIRECTORY:
             raise Fail(E.EINVAL)
         follow = not flags & O_NOFOLLOW and flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
@@ -478,7 +637,33 @@ class Reference:
             if flags & O_TRUNC and node.is_file:
                 self.resize(node, 0)
                 self.written(user, node)
-        self.slots[number] = Slot(node, mount, flags)
+        return Slot(node, mount, flags)
+
+    def made_without_name(self, mount, user, path, flags, mode):
+        if flags & O_ACCMODE == O_RDONLY:
+            raise Fail(E.EINVAL)
+        parent = self.find(mount, user, path)
+        if not parent.is_dir:
+            raise Fail(E.ENOTDIR)
+        self.need(user, parent, W | X)
+        if parent.dead:
+            raise Fail(E.ENOENT, E.EPERM)  # EPERM: ext4
+        node = self.born(user, parent, stat.S_IFREG, mode)
+        node.nlink, node.linkable = 0, not flags & O_EXCL
+        return Slot(node, mount, flags)
+
+    def shut(self, number):
+        """The number is free: with a close of any descriptor the process loses its locks of the file."""
+        slot = self.slots.pop(number, None)
+        if slot is not None:
+            slot.node.locks.gone(number // PER_PROCESS)
+            self.last_of(slot)
+
+    def last_of(self, slot):
+        """An open file ends with the last of its descriptors and mappings, and its locks with it."""
+        if slot not in self.slots.values() and all(m.slot is not slot for m in self.maps.values()):
+            if slot.node.locks.gone(slot):
+                self.ended.add(slot.mount)
 
     def may_open(self, user, parent, node, flags):
         writes = flags & O_ACCMODE != O_RDONLY or bool(flags & O_TRUNC)
@@ -511,7 +696,26 @@ class Reference:
 
     def close(self, mount, user, number):
         self.slot(number)
-        del self.slots[number]
+        self.shut(number)
+
+    def dup(self, mount, user, number, new):
+        """Also to another process."""
+        slot = self.slot(number, mount)
+        if number == new or not self.works_on(new // PER_PROCESS, mount):
+            raise NotApplicable
+        self.shut(new)
+        self.slots[new] = slot
+
+    def exit(self, mount, user, process):
+        """SIGKILL."""
+        numbers = [n for n in self.slots if n // PER_PROCESS == process]
+        maps = [n for n in self.maps if n // PER_PROCESS == process]
+        if process == 0 or not numbers + maps:
+            raise NotApplicable
+        for number in maps:
+            self.unmap(number)
+        for number in numbers:
+            self.shut(number)
 
     def pread(self, mount, user, number, offset, length):
         slot = self.file(number)
@@ -542,23 +746,118 @@ class Reference:
             self.resize(node, offset)
         node.data[offset:offset + len(data)] = data
 
+    # ---- mappings: shared, and they outlive the descriptor ----
+
+    def mmap(self, mount, user, number, slot, writable):
+        slot = self.slot(slot, mount)
+        if not slot.node.is_file:
+            raise NotApplicable
+        self.unmap(number)
+        if not slot.readable or (writable and not slot.writable):
+            raise Fail(E.EACCES)
+        self.maps[number] = Map(slot, writable)
+
+    def munmap(self, mount, user, number):
+        self.mapped(number)
+        self.unmap(number)
+
+    def unmap(self, number):
+        found = self.maps.pop(number, None)
+        if found is not None:
+            self.last_of(found.slot)
+
+    def mapped(self, number):
+        if number not in self.maps:
+            raise NotApplicable
+        return self.maps[number]
+
     def mapload(self, mount, user, number, offset, length):
-        slot = self.mapped(number, offset, length)
-        return bytes(slot.node.data[offset:offset + length])
+        node = self.mapped(number).node
+        self.can_be_touched(node, offset, length)
+        return bytes(node.data[offset:offset + length])
 
-    def mapstore(self, mount, user, number, offset, data):
-        """A store into a mapping, and msync."""
-        slot = self.mapped(number, offset, len(data))
-        self.put(slot.node, offset, data)
-        self.modified(slot.node)
+    def mapstore(self, mount, user, number, offset, data, sync):
+        found = self.mapped(number)
+        if not found.writable:
+            raise NotApplicable  # SIGSEGV
+        self.can_be_touched(found.node, offset, len(data))
+        self.put(found.node, offset, data)
+        if sync and not found.node.stored:
+            self.modified(found.node)
+        else:
+            self.modified_some_time(found.node)
+            found.node.stored.add(found.mount)
+        if sync:
+            self.synced(found)
 
-    def mapped(self, number, offset, length):
+    def msync(self, mount, user, number):
+        self.synced(self.mapped(number))
+
+    def synced(self, which):
+        """The times are those of the stores, or of the writing back."""
+        if which.mount in which.node.stored:
+            self.modified_some_time(which.node)
+            which.node.stored.discard(which.mount)
+
+    @staticmethod
+    def modified_some_time(node):
+        node.mtime = node.ctime = ("since", ANYTIME)
+
+    @staticmethod
+    def can_be_touched(node, offset, length):
+        """What a store behind the end, but in its page, does, is left open."""
+        if not length or offset + length > MAX_MAPPED:
+            raise NotApplicable
+        if offset + length > len(node.data):
+            if offset < -(-len(node.data) // PAGE) * PAGE:
+                raise NotApplicable
+            raise Fail(E.EFAULT)  # SIGBUS
+
+    # ---- file locks: of a process (whose number is the owner), or of an open file (whose slot is) ----
+
+    def flock(self, mount, user, number, kind):
+        slot = self.lockable(number)
+        if not slot.node.locks.flock(slot, kind):
+            raise Fail(E.EAGAIN)
+
+    def lock(self, mount, user, number, how, kind, start, length):
+        slot, owner, piece = self.lock_request(number, how, start, length)
+        if (kind == "r" and not slot.readable) or (kind == "w" and not slot.writable):
+            raise Fail(E.EBADF)
+        if not slot.node.locks.set(owner, kind, *piece):
+            raise Fail(E.EAGAIN)
+
+    def getlock(self, mount, user, number, how, kind, start, length):
+        slot, owner, piece = self.lock_request(number, how, start, length)
+        held = slot.node.locks.in_the_way(owner, kind, *piece)
+        return AnyOf((k, first, last, self.told(slot.mount, how, holder)) for holder, k, first, last in held) or AnyOf((None,))
+
+    def told(self, mount, how, holder):
+        """The process that is said to hold a lock; "ofd": an open file does; "elsewhere": it is on another mount. A mount does
+        not know locks of open files from those of processes: who is asked by an open file says "ofd", and others that which
+        took the lock."""
+        if how == "ofd" and not self.ofd_told or isinstance(holder, Slot) and self.ofd_told:
+            return "ofd"
+        if isinstance(holder, Slot):
+            return ANYBODY if holder.mount == mount else "elsewhere"
+        return holder if self.ofd_told or self.works_on(holder, mount) else "elsewhere"
+
+    def lock_request(self, number, how, start, length):
+        slot = self.lockable(number)
+        if how == "posix" and number // PER_PROCESS == 0:
+            raise NotApplicable  # it is one owner on all mounts of a local filesystem, and one on each of others
+        piece = bytes_of(start, length)
+        if isinstance(piece, int):
+            raise Fail(piece)
+        return slot, slot if how == "ofd" else number // PER_PROCESS, piece
+
+    def lockable(self, number):
         slot = self.slot(number)
-        if not slot.node.is_file or not slot.readable or not slot.writable or not length:
-            raise NotApplicable
-        if offset + length > len(slot.node.data):
-            raise NotApplicable
+        if not slot.node.is_file:
+            raise NotApplicable  # Linux keeps locks of all else to itself
         return slot
+
+    # ---- sizes and space ----
 
     def ftruncate(self, mount, user, number, size):
         slot = self.slot(number)
@@ -603,4 +902,4 @@ class Reference:
         return len(data)
 
     def fsync(self, mount, user, number, data_only):
-        self.file(number)
+        self.synced(self.file(number))

@@ -195,6 +195,12 @@ TEST_CASE("what is made takes the directory's default list, or else the umask") 
   CHECK(aclAt(mds, sub, kDefaultAcl) == bytesOf(kNamed));
   CHECK(aclAt(mds, sub, kAccessAcl) == bytesOf(kNamed));
   CHECK(mds.make(d, "l", S_IFLNK, {.target = "x"}).attr().getBare());
+  constexpr uint32_t kWhiteout = 4;
+  REQUIRE(mds.rename(d, "f", d, "moved", kWhiteout).ok());
+  const InodeId whiteout = mds->lookup(d, "f")->ino;
+  CHECK(mode(whiteout) == 0);
+  CHECK(aclAt(mds, whiteout, kAccessAcl) ==
+        bytesOf({{kUserObj, 0}, {kUser, 6, 1000}, {kGroupObj, 5}, {kMask, 0}, {kOther, 0}}));
 
   // A default list of three entries leaves none behind, only its mode.
   REQUIRE(mds.setxattr(d, kDefaultAcl, bytesOf(kMinimal)).ok());
