@@ -106,6 +106,10 @@ class File : public std::enable_shared_from_this<File> {
   void learn(const ServerAttr& a, Asked asked);
   // The MDS's answer to open, create and lease. True if the data is what this client knew.
   bool learn(const ServerEntry& entry, Asked asked);
+  // The MDS knows of an access at this time; or of one that we do not know, and attr() is not what
+  // it would answer now.
+  void accessed(int64_t atNs) { state_.accessed(atNs); }
+  void doubtAccess() { learnedAt_ = UINT64_MAX; }
   // Whether attr() is what the MDS would answer now.
   [[nodiscard]] bool current() const;
   // And nobody can change that before this returns control, as `mode` stands.

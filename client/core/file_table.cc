@@ -259,6 +259,10 @@ size_t FileTable::pendingFiles() const {
       std::ranges::count_if(pending_, [](const auto& entry) { return entry.second->pending(); }));
 }
 
+void FileTable::doubtAccesses() {
+  for (auto& [ino, file] : files_) file->doubtAccess();
+}
+
 void FileTable::sessionLost(const std::vector<InodeId>& written) {
   for (auto& [ino, file] : pending_) file->loseUnflushed();
   for (InodeId ino : written)

@@ -40,6 +40,8 @@ class FileTable {
   [[nodiscard]] bool mapped(InodeId ino) const;
   // That have something to flush or to commit.
   [[nodiscard]] size_t pendingFiles() const;
+  // Nobody knows what others have read meanwhile.
+  void doubtAccesses();
   // Unflushed data of all files is lost, and what mappings have changed under the write leases that
   // were held.
   void sessionLost(const std::vector<InodeId>& written);

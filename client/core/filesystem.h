@@ -11,8 +11,9 @@
 //   its next write, fsync or flush
 //     (like errseq_t in Linux). The data that could not be written stays out; it is never silently
 //     dropped.
-// Coherence: exact. What one mount has written, made, renamed or changed is what every other mount
-// sees from then on; caches live under leases (common/schema/LEASES.md).
+// Coherence: exact, but for times of last access. What one mount has written, made, renamed or
+// changed is what every other mount sees from then on; caches live under leases
+// (common/schema/LEASES.md).
 #pragma once
 
 #include <sys/stat.h>
@@ -111,6 +112,14 @@ struct MountInfo {
   uint32_t pid = 0;
 };
 
+// Which reads change the time of last access: mount(8)'s noatime, relatime, strictatime.
+struct AccessPolicy {
+  enum class When : uint8_t { kNever, kRelative, kAlways };
+  When when = When::kRelative;
+  bool directories = true;  // nodiratime: false
+  bool operator==(const AccessPolicy&) const = default;
+};
+
 struct Options {
   std::vector<Endpoint> mds;
   uint64_t cacheBytes = 256 * kMiB;        // clean data read ahead or just read
@@ -119,11 +128,13 @@ struct Options {
   uint64_t readaheadBytes = 16 * kMiB;     // per sequential reader
   Duration requestTimeout =
       0s;  // give up on dead daemons after this (kIo at the application); 0 = never
+  AccessPolicy access{};
 };
 
 // How bytes are read.
 struct Reading {
   bool intoPages = false;  // into pages of the cache above, where mappings see them
+  bool quiet = false;      // with O_NOATIME
 };
 
 // How bytes came to be written.
@@ -160,8 +171,9 @@ class Filesystem {
   virtual Task<Result<void>> rmdir(InodeId parent, std::string name) = 0;
   virtual Task<Result<void>> rename(InodeId parent, std::string name, InodeId newParent,
                                     std::string newName, uint32_t flags) = 0;
-  virtual Task<Result<DirPage>> readdir(InodeId dir, uint64_t cookie, uint32_t limit,
-                                        bool plus) = 0;
+  // `quiet`: with O_NOATIME.
+  virtual Task<Result<DirPage>> readdir(InodeId dir, uint64_t cookie, uint32_t limit, bool plus,
+                                        bool quiet = false) = 0;
   virtual Task<Result<std::string>> getxattr(InodeId ino, std::string name) = 0;
   virtual Task<Result<std::vector<std::string>>> listxattr(InodeId ino) = 0;
   // `dropSgid`: it is an access ACL, and the caller is not in the file's group.
@@ -209,6 +221,10 @@ class Filesystem {
   virtual Task<Result<uint64_t>> copyRange(std::shared_ptr<Handle> in, uint64_t inOffset,
                                            std::shared_ptr<Handle> out, uint64_t outOffset,
                                            uint64_t length) = 0;
+
+  // From now on. Times of last access are told to the MDS about a second later, and lost with this
+  // client; they alone are not exact between mounts.
+  virtual void recordAccesses(AccessPolicy policy) = 0;
 
   // ---- File locks, as exact as on one machine (common/schema/LOCKS.md) ----
   // Handles through which locks were taken that were lost with the session give kIo from then on.

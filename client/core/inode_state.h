@@ -7,6 +7,7 @@
 // compares.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 
 #include "client/core/mds_ops.h"
@@ -26,6 +27,9 @@ class InodeState {
   [[nodiscard]] bool loaded() const { return loaded_; }
   [[nodiscard]] const ServerAttr& server() const { return server_; }
   [[nodiscard]] uint64_t dataVersion() const { return dataVersion_; }
+
+  // The MDS has taken over a time of last access.
+  void accessed(int64_t atNs) { server_.atimeNs = std::max(server_.atimeNs, atNs); }
 
   // A write was accepted at `nowNs`.
   void wrote(int64_t nowNs);

@@ -56,6 +56,16 @@ ServerAttr readAttr(schema::Attr::Reader a) {
   return out;
 }
 
+Attr readTimes(InodeId ino, uint32_t type, schema::Times::Reader times) {
+  Attr out;
+  out.ino = ino;
+  out.mode = type;
+  out.atimeNs = times.getAtimeNs();
+  out.mtimeNs = times.getMtimeNs();
+  out.ctimeNs = times.getCtimeNs();
+  return out;
+}
+
 Result<ServerAttr> readAttrReply(const InMessage& m) {
   auto body = m.body<schema::MdsReply>();
   if (!body.isAttr()) return otherKind();

@@ -6,6 +6,7 @@
 namespace cairn::client {
 
 ServerAttr readAttr(schema::Attr::Reader a);
+Attr readTimes(InodeId ino, uint32_t type, schema::Times::Reader times);
 Result<ServerAttr> readAttrReply(const InMessage& m);
 Result<ServerEntry> readEntryReply(const InMessage& m);
 Result<std::string> readDataReply(const InMessage& m);

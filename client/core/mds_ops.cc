@@ -147,17 +147,18 @@ Task<Result<void>> MdsOps::rename(InodeId parent, std::string name, InodeId newP
   co_return Result<void>{};
 }
 
-Task<Result<std::string>> MdsOps::readlink(InodeId ino) {
+Task<Result<LinkTarget>> MdsOps::readlink(InodeId ino) {
   auto reply = co_await session_.query([ino](Request r) { r.setReadlink(ino.value); });
   CO_TRY(reply);
-  co_return decode(*reply, readDataReply);
+  co_return decode(*reply, [ino](const InMessage& m) -> Result<LinkTarget> {
+    auto path = readDataReply(m);
+    TRY(path);
+    return LinkTarget{std::move(*path),
+                      readTimes(ino, S_IFLNK, m.body<schema::MdsReply>().getTimes())};
+  });
 }
 
-Task<Result<std::pair<DirPage, std::vector<ServerAttr>>>> MdsOps::readdir(InodeId dir,
-                                                                          uint64_t cookie,
-                                                                          uint32_t limit,
-                                                                          bool plus) {
-  using Out = std::pair<DirPage, std::vector<ServerAttr>>;
+Task<Result<ServerPage>> MdsOps::readdir(InodeId dir, uint64_t cookie, uint32_t limit, bool plus) {
   auto reply = co_await session_.query([=](Request r) {
     auto q = r.initReaddir();
     q.setIno(dir.value);
@@ -166,27 +167,28 @@ Task<Result<std::pair<DirPage, std::vector<ServerAttr>>>> MdsOps::readdir(InodeI
     q.setPlus(plus);
   });
   CO_TRY(reply);
-  co_return decode(*reply, [&](const InMessage& m) -> Result<Out> {
+  co_return decode(*reply, [&](const InMessage& m) -> Result<ServerPage> {
     auto body = m.body<schema::MdsReply>();
     if (!body.isReaddir()) return fail(Errc::kBadMessage, "the MDS answered another question");
     const uint64_t serial = body.getLeaseSerial();
     if (body.getDirLease()) leases_.granted(dir, LeaseMode::kRead, serial, true);
-    Out out;
+    ServerPage out;
     for (auto e : body.getReaddir().getEntries()) {
       DirEntry entry;
       entry.name = text(e.getName());
       entry.ino = InodeId{e.getIno()};
       entry.type = e.getType();
       entry.cookie = e.getCookie();
-      out.first.entries.push_back(std::move(entry));
+      out.page.entries.push_back(std::move(entry));
       if (plus) {
         ServerAttr attr = readAttr(e.getAttr());
         attr.leaseSerial = serial;
         if (attr.ino) enter(attr);
-        out.second.push_back(std::move(attr));
+        out.attrs.push_back(std::move(attr));
       }
     }
-    out.first.end = body.getReaddir().getEnd();
+    out.page.end = body.getReaddir().getEnd();
+    out.directory = readTimes(dir, S_IFDIR, body.getTimes());
     return out;
   });
 }
@@ -379,6 +381,30 @@ Task<Result<ServerAttr>> MdsOps::commitWrite(CommitRequest what) {
       Repeat::kNever);
   CO_TRY(reply);
   co_return enter(decode(*reply, readAttrReply));
+}
+
+Task<Result<std::vector<InodeId>>> MdsOps::accessed(const std::vector<AccessTime>& accesses,
+                                                    bool always) {
+  auto reply = co_await session_.mutate(
+      [&](Request r) {
+        auto m = r.initMutate().initAccessed();
+        m.setAlways(always);
+        auto list = m.initAccesses(static_cast<uint32_t>(accesses.size()));
+        for (uint32_t i = 0; i < list.size(); ++i) {
+          list[i].setIno(accesses[i].ino.value);
+          list[i].setTimeNs(accesses[i].atNs);
+        }
+      },
+      Repeat::kNever);
+  CO_TRY(reply);
+  co_return decode(*reply, [](const InMessage& m) -> Result<std::vector<InodeId>> {
+    auto body = m.body<schema::MdsReply>();
+    if (!body.isAccessed()) return fail(Errc::kBadMessage, "the MDS answered another question");
+    std::vector<InodeId> different;
+    for (uint64_t ino : body.getAccessed()) different.emplace_back(ino);
+    std::ranges::sort(different);
+    return different;
+  });
 }
 
 Task<Result<ServerAttr>> MdsOps::tailCleaned(InodeId ino, uint64_t size) {

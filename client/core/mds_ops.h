@@ -58,6 +58,22 @@ struct LockAnswer {
   uint64_t serial = 0;
 };
 
+struct AccessTime {
+  InodeId ino;
+  int64_t atNs = 0;
+};
+
+struct ServerPage {
+  DirPage page;
+  std::vector<ServerAttr> attrs;  // plus: of its entries, as the MDS has them
+  Attr directory;                 // number, type and times
+};
+
+struct LinkTarget {
+  std::string path;
+  Attr link;  // number, type and times
+};
+
 class MdsOps {
  public:
   // Leases that come with answers are entered into `leases` before an operation returns.
@@ -71,10 +87,8 @@ class MdsOps {
   Task<Result<void>> remove(InodeId parent, std::string name, bool directory);
   Task<Result<void>> rename(InodeId parent, std::string name, InodeId newParent,
                             std::string newName, uint32_t flags);
-  Task<Result<std::string>> readlink(InodeId ino);
-  // Entries with their attributes as the MDS has them.
-  Task<Result<std::pair<DirPage, std::vector<ServerAttr>>>> readdir(InodeId dir, uint64_t cookie,
-                                                                    uint32_t limit, bool plus);
+  Task<Result<LinkTarget>> readlink(InodeId ino);
+  Task<Result<ServerPage>> readdir(InodeId dir, uint64_t cookie, uint32_t limit, bool plus);
   Task<Result<std::string>> getxattr(InodeId ino, std::string name);
   Task<Result<std::vector<std::string>>> listxattr(InodeId ino);
   Task<Result<void>> setxattr(InodeId ino, std::string name, std::string value, uint32_t flags,
@@ -102,6 +116,8 @@ class MdsOps {
   Task<Result<ServerAttr>> removeChunks(InodeId ino, uint32_t first, uint32_t count);
   Task<Result<ServerAttr>> commitWrite(CommitRequest what);
   Task<Result<ServerAttr>> tailCleaned(InodeId ino, uint64_t size);
+  // Those that have another time of last access now, ascending.
+  Task<Result<std::vector<InodeId>>> accessed(const std::vector<AccessTime>& accesses, bool always);
 
  private:
   // Runs right after the reply was read, see LeaseTable.

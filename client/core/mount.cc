@@ -20,6 +20,7 @@ Mount::Mount(Env& env, Options options, MountInfo info)
           Session::Hooks{
               .holdings =
                   [this] {
+                    files_.doubtAccesses();  // pushes may have been lost
                     return Session::Holdings{.open = files_.openInodes(),
                                              .read = leases_.all(LeaseMode::kRead),
                                              .write = leases_.all(LeaseMode::kWrite),
@@ -32,6 +33,7 @@ Mount::Mount(Env& env, Options options, MountInfo info)
                     leases_.sessionLost();
                     files_.sessionLost(written);
                     locks_.sessionLost();
+                    access_.sessionLost();
                   },
               .onOpened =
                   [this](SessionId id) {
@@ -42,6 +44,10 @@ Mount::Mount(Env& env, Options options, MountInfo info)
               .onRecall = [this](InodeId ino, uint64_t serial,
                                  bool toRead) { scope_.spawn(answerRecall(ino, serial, toRead)); },
               .onLockGranted = [this](uint64_t id, uint64_t serial) { locks_.granted(id, serial); },
+              .onAccessed =
+                  [this](std::vector<InodeId> inodes) {
+                    scope_.spawn(noteAccesses(std::move(inodes)));
+                  },
               .onAnswered = [this](TimePoint sentAt) { leases_.renewed(sentAt, maps_.lease()); },
               .onBarrier =
                   [this](MapEpoch epoch) {
@@ -83,6 +89,19 @@ Mount::Mount(Env& env, Options options, MountInfo info)
             .dropPages = [this](File& file) { return forget(file.ino(), false); }},
       files_(core_),
       locks_(env_, mds_, stop_),
+      access_(env_, stop_, scope_, mds_, options_.access,
+              AccessTimes::Hooks{
+                  .unsettled =
+                      [this](InodeId ino) {
+                        auto file = files_.find(ino);
+                        return file && file->pending();
+                      },
+                  .taken =
+                      [this](InodeId ino, int64_t atNs) {
+                        if (auto file = files_.find(ino)) file->accessed(atNs);
+                      },
+                  .doubted = [this](InodeId ino) { doubtAccess(ino); },
+              }),
       ended_(env.reactor) {}
 
 Mount::~Mount() {
@@ -111,6 +130,7 @@ Task<Result<void>> Mount::start() {
   scope_.spawn(files_.flushAging());
   scope_.spawn(files_.sendReleases());
   scope_.spawn(leases_.returnUnused());
+  scope_.spawn(access_.run());
   env_.log.info("mounted", {{"session", session_.id().value}, {"epoch", maps_.map()->epoch.value}});
   co_return Result<void>{};
 }
@@ -125,6 +145,7 @@ Task<Result<void>> Mount::unmount() {
   co_await gate_.drained();
   auto flushed = co_await files_.flushAll();
   if (flushed) flushed = unflushed();  // if abandon() came meanwhile
+  co_await access_.finish();
   co_await session_.end();
   co_await shutDown();
   co_return flushed;
@@ -133,7 +154,20 @@ Task<Result<void>> Mount::unmount() {
 // After the answers that came before it on the connection: those are on their way to whoever asked.
 Task<void> Mount::answerRecall(InodeId ino, uint64_t serial, bool toRead) {
   co_await yield(env_.reactor);
+  if (!toRead) access_.hurry(ino);
   leases_.recalled(ino, serial, toRead);
+}
+
+// In their turn, like recalls.
+Task<void> Mount::noteAccesses(std::vector<InodeId> inodes) {
+  co_await yield(env_.reactor);
+  access_.readElsewhere(inodes);
+}
+
+void Mount::doubtAccess(InodeId ino) {
+  // The kernel is not told: what it has of the inode it keeps for seconds (mayCache), and an
+  // invalidation has a price (edge.h).
+  if (auto file = files_.find(ino)) file->doubtAccess();
 }
 
 Task<void> Mount::sendReturns(std::vector<LeaseReturn> leases) {
@@ -162,6 +196,7 @@ Task<void> Mount::abandon() {
   files_.stop();
   leases_.wake();
   locks_.wake();
+  access_.wake();
   if (ending_) {
     co_await ended_.wait();
     co_return;
@@ -184,6 +219,7 @@ Task<void> Mount::shutDown() {
   files_.stop();
   leases_.wake();
   locks_.wake();
+  access_.wake();
   co_await session_.close();
   co_await links_.close();
   co_await gate_.drained();

@@ -2,6 +2,7 @@
 // reactor thread.
 #pragma once
 
+#include "client/core/access_times.h"
 #include "client/core/file_locks.h"
 #include "client/core/file_table.h"
 #include "client/core/op_gate.h"
@@ -20,6 +21,7 @@ class Mount final : public Filesystem {
   Stamp stamp(InodeId ino) const override { return {leases_.stamp(ino), core_.nameChanges}; }
   Duration mayCache(InodeId ino) override;
   std::vector<PageWait> pageWaits(InodeId ino) const override;
+  void recordAccesses(AccessPolicy policy) override { access_.follow(policy); }
 
   Task<Result<Attr>> lookup(InodeId parent, std::string name) override;
   Task<Result<Attr>> getattr(InodeId ino) override;
@@ -35,7 +37,8 @@ class Mount final : public Filesystem {
   Task<Result<void>> rmdir(InodeId parent, std::string name) override;
   Task<Result<void>> rename(InodeId parent, std::string name, InodeId newParent,
                             std::string newName, uint32_t flags) override;
-  Task<Result<DirPage>> readdir(InodeId dir, uint64_t cookie, uint32_t limit, bool plus) override;
+  Task<Result<DirPage>> readdir(InodeId dir, uint64_t cookie, uint32_t limit, bool plus,
+                                bool quiet) override;
   Task<Result<std::string>> getxattr(InodeId ino, std::string name) override;
   Task<Result<std::vector<std::string>>> listxattr(InodeId ino) override;
   Task<Result<void>> setxattr(InodeId ino, std::string name, std::string value, uint32_t flags,
@@ -70,10 +73,14 @@ class Mount final : public Filesystem {
  private:
   Task<void> shutDown();
   [[nodiscard]] Result<void> unflushed() const;
+  // What an answer said of an inode, as this mount shows it.
+  Attr see(const ServerAttr& a) { return access_.shown(files_.see(a)); }
   Task<Result<Attr>> make(MakeRequest what);
   bool hasNoXattrs(InodeId ino);
   // A change that touches inodes which its answer does not tell of.
   Task<Result<void>> changeNames(Task<Result<void>> change);
+  Task<void> noteAccesses(std::vector<InodeId> inodes);
+  void doubtAccess(InodeId ino);
   Task<void> answerRecall(InodeId ino, uint64_t serial, bool toRead);
   Task<void> sendReturns(std::vector<LeaseReturn> leases);
   Task<void> forget(InodeId ino, bool directory);
@@ -96,6 +103,7 @@ class Mount final : public Filesystem {
   Core core_;
   FileTable files_;
   FileLocks locks_;
+  AccessTimes access_;
   bool ending_ = false;
   Result<void> lost_;  // what abandon() found unflushed
   Event ended_;

@@ -35,7 +35,9 @@ bool writable(int flags) {
 Task<Result<Filesystem::Opened>> Mount::open(InodeId ino, int flags, bool clearSuid) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await files_.open(ino, flags, clearSuid);
+  auto opened = co_await files_.open(ino, flags, clearSuid);
+  if (opened) opened->attr = access_.shown(opened->attr);
+  co_return opened;
 }
 
 Task<Result<Filesystem::Opened>> Mount::create(InodeId parent, std::string name, uint32_t mode,
@@ -92,6 +94,7 @@ Task<Result<std::vector<Buffer>>> Mount::read(std::shared_ptr<Handle> h, uint64_
   CO_TRY(pass.admitted());
   auto parts = co_await h->file->read(*h, offset, length, how);
   if (how.intoPages && h->file->mapped()) leases_.pageShown(h->file->ino());
+  if (parts && !how.quiet) access_.read(h->file->attr());
   co_return parts;
 }
 
@@ -203,6 +206,7 @@ Task<Result<uint64_t>> Mount::copyRange(std::shared_ptr<Handle> in, uint64_t inO
     co_return fail(Errc::kInvalid, "the ranges overlap");
   length = std::min(length, kMaxCopy);
   uint64_t copied = 0;
+  access_.read(in->file->attr());
   while (copied < length) {
     // Pieces of the source as it is cut: read-ahead runs before us, write-behind after us.
     uint64_t at = inOffset + copied;

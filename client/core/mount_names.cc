@@ -26,21 +26,21 @@ Task<Result<Attr>> Mount::lookup(InodeId parent, std::string name) {
   CO_TRY(pass.admitted());
   auto attr = co_await mds_.lookup(parent, std::move(name));
   CO_TRY(attr);
-  co_return files_.see(*attr);
+  co_return see(*attr);
 }
 
 Task<Result<Attr>> Mount::getattr(InodeId ino) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
   auto file = files_.find(ino);
-  if (file && file->current()) co_return file->attr();
+  if (file && file->current()) co_return access_.shown(file->attr());
   const uint64_t asked = core_.nameChanges;
   auto attr = co_await mds_.getattr(ino);
   CO_TRY(attr);
   file = files_.find(ino);
-  if (!file) co_return *attr;
+  if (!file) co_return access_.shown(*attr);
   file->learn(*attr, {.nameChanges = asked, .chunkVersion = 0});
-  co_return file->attr();
+  co_return access_.shown(file->attr());
 }
 
 // Whatever is learned between its beginning and its end may be of before or after.
@@ -55,21 +55,30 @@ Task<Result<Attr>> Mount::setattr(InodeId ino, AttrChange change) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
   Changing changing(leases_, ino);
+  if (change.atime) co_await access_.supersede(ino);
+  auto file = files_.find(ino);
   if (change.size) {
-    auto file = co_await files_.fetch(ino);
-    CO_TRY(file);
-    co_return co_await (*file)->setattr(std::move(change));
+    auto known = co_await files_.fetch(ino);
+    CO_TRY(known);
+    file = *known;
   }
-  if (auto file = files_.find(ino)) co_return co_await file->setattr(std::move(change));
+  if (file) {
+    auto attr = co_await file->setattr(std::move(change));
+    CO_TRY(attr);
+    co_return access_.shown(*attr);
+  }
   auto attr = co_await mds_.setattr(ino, std::move(change));
   CO_TRY(attr);
-  co_return files_.see(*attr);
+  co_return see(*attr);
 }
 
 Task<Result<std::string>> Mount::readlink(InodeId ino) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  co_return co_await mds_.readlink(ino);
+  auto target = co_await mds_.readlink(ino);
+  CO_TRY(target);
+  access_.read(target->link);
+  co_return std::move(target->path);
 }
 
 Task<Result<Attr>> Mount::make(MakeRequest what) {
@@ -78,7 +87,7 @@ Task<Result<Attr>> Mount::make(MakeRequest what) {
   Changing changing(leases_, what.parent);
   auto entry = co_await mds_.make(std::move(what));
   CO_TRY(entry);
-  co_return files_.see(entry->attr);
+  co_return see(entry->attr);
 }
 
 Task<Result<Attr>> Mount::mknod(InodeId parent, std::string name, uint32_t mode, uint64_t rdev,
@@ -120,7 +129,7 @@ Task<Result<Attr>> Mount::link(InodeId ino, InodeId newParent, std::string newNa
   Changing directory(leases_, newParent);
   auto attr = co_await mds_.link(ino, newParent, std::move(newName));
   CO_TRY(attr);
-  co_return files_.see(*attr);
+  co_return see(*attr);
 }
 
 Task<Result<void>> Mount::unlink(InodeId parent, std::string name) {
@@ -143,14 +152,16 @@ Task<Result<void>> Mount::rename(InodeId parent, std::string name, InodeId newPa
       mds_.rename(parent, std::move(name), newParent, std::move(newName), flags));
 }
 
-Task<Result<DirPage>> Mount::readdir(InodeId dir, uint64_t cookie, uint32_t limit, bool plus) {
+Task<Result<DirPage>> Mount::readdir(InodeId dir, uint64_t cookie, uint32_t limit, bool plus,
+                                     bool quiet) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
   auto page = co_await mds_.readdir(dir, cookie, limit, plus);
   CO_TRY(page);
-  auto& [out, attrs] = *page;
+  auto& [out, attrs, directory] = *page;
+  if (!quiet) access_.read(directory);
   for (size_t i = 0; i < attrs.size(); ++i)
-    if (attrs[i].ino) out.entries[i].attr = files_.see(attrs[i]);
+    if (attrs[i].ino) out.entries[i].attr = see(attrs[i]);
   co_return std::move(out);
 }
 

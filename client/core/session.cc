@@ -51,6 +51,11 @@ Session::Session(Env& env, const Options& options, MountInfo info, Event& stop, 
         auto recall = push.getRecall();
         hooks_.onRecall(InodeId{recall.getIno()}, recall.getSerial(), recall.getToRead());
       }
+      if (push.isAccessed()) {
+        std::vector<InodeId> inodes;
+        for (uint64_t ino : push.getAccessed()) inodes.emplace_back(ino);
+        hooks_.onAccessed(std::move(inodes));
+      }
       if (push.isLockGranted())
         hooks_.onLockGranted(push.getLockGranted().getId(), push.getLockGranted().getSerial());
     };

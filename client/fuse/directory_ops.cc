@@ -18,7 +18,7 @@ Task<Result<void>> seekTo(FuseEdge& edge, OpenDir& dir, uint64_t offset, bool pl
   bool continues = dir.loaded && offset != 0 && offset == dir.lastCookie && (!plus || dir.plus);
   if (continues && (dir.position < dir.page.entries.size() || dir.page.end))
     co_return Result<void>{};
-  auto page = co_await edge.fs.readdir(dir.ino, offset, kPageEntries, plus);
+  auto page = co_await edge.fs.readdir(dir.ino, offset, kPageEntries, plus, dir.quiet);
   CO_TRY(page);
   dir.page = std::move(*page);
   dir.stamps.clear();
@@ -80,6 +80,7 @@ Task<Result<void>> list(FuseEdge& edge, fuse_req_t r, OpenDir& dir, uint64_t off
 void opendir(fuse_req_t r, fuse_ino_t ino, fuse_file_info* info) {
   auto dir = std::make_unique<OpenDir>();
   dir->ino = InodeId(ino);
+  dir->quiet = (info->flags & O_NOATIME) != 0;
   fuse_file_info reply = *info;
   reply.fh = reinterpret_cast<uint64_t>(dir.get());
   if (fuse_reply_open(r, &reply) != -ENOENT) dir.release();

@@ -68,6 +68,7 @@ struct OpenDir {
   uint64_t lastCookie = 0;                // the offset with which the kernel goes on there
   bool plus = false;                      // `page` was fetched with attributes
   bool loaded = false;
+  bool quiet = false;  // O_NOATIME
 };
 
 class FuseEdge {

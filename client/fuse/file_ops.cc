@@ -100,9 +100,11 @@ void open(fuse_req_t r, fuse_ino_t ino, fuse_file_info* info) {
 
 void read(fuse_req_t r, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
-  e.run(r, "read",
-        replyRead(r, e.fs.read(handleOf(info), static_cast<uint64_t>(offset),
-                               static_cast<uint32_t>(size), {.intoPages = fillsPages(*info)})));
+  e.run(
+      r, "read",
+      replyRead(
+          r, e.fs.read(handleOf(info), static_cast<uint64_t>(offset), static_cast<uint32_t>(size),
+                       {.intoPages = fillsPages(*info), .quiet = (info->flags & O_NOATIME) != 0})));
 }
 
 void write(fuse_req_t r, fuse_ino_t, const char* data, size_t size, off_t offset,

@@ -15,6 +15,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "client/fuse/access_options.h"
 #include "common/logging/log.h"
 
 namespace cairn::client {
@@ -23,22 +24,20 @@ namespace {
 
 // Options that say when or by whom something is mounted, which is for mount(8) and systemd, and
 // those that ask for what is the case anyway.
-constexpr std::array kIgnored = {"noauto",  "auto",     "user",    "nouser",  "users",  "group",
-                                 "nogroup", "owner",    "noowner", "_netdev", "nofail", "silent",
-                                 "loud",    "defaults", "remount", "diratime"};
+constexpr std::array kIgnored = {"noauto", "auto",    "user",  "nouser",   "users",
+                                 "group",  "nogroup", "owner", "noowner",  "_netdev",
+                                 "nofail", "silent",  "loud",  "defaults", "remount"};
 constexpr std::array kIgnoredPrefixes = {"x-", "X-", "user=", "comment="};
 // Options that libfuse and the kernel understand.
-constexpr std::array kPassed = {"ro",      "nosuid",  "nodev",       "noexec",    "sync",
-                                "noatime", "dirsync", "allow_other", "allow_root"};
+constexpr std::array kPassed = {"ro",   "nosuid",  "nodev",       "noexec",
+                                "sync", "dirsync", "allow_other", "allow_root"};
 // Options that take back one given before them, and are the default.
-constexpr std::array<std::pair<const char*, const char*>, 7> kTakesBack = {{
+constexpr std::array<std::pair<const char*, const char*>, 5> kTakesBack = {{
     {"rw", "ro"},
     {"suid", "nosuid"},
     {"dev", "nodev"},
     {"exec", "noexec"},
     {"async", "sync"},
-    {"atime", "noatime"},
-    {"relatime", "noatime"},
 }};
 
 template <size_t N>
@@ -122,6 +121,7 @@ Result<void> parseMountOptions(std::string_view text, MountOptions& o) {
     if (isIn(kIgnored, word) ||
         std::ranges::any_of(kIgnoredPrefixes, [&](auto p) { return word.starts_with(p); }))
       continue;
+    if (takeAccessOption(word, o.filesystem.access)) continue;
     if (auto back = std::ranges::find(kTakesBack, word, [](auto& p) { return p.first; });
         back != kTakesBack.end()) {
       std::erase(o.fuse, back->second);
@@ -179,6 +179,11 @@ Task<Result<void>> runMount(Env& env, UringReactor& reactor, MountOptions option
   CO_TRY(checkMountPoint(options.directory));
   char host[256] = "";
   ::gethostname(host, sizeof host - 1);
+  const AccessPolicy access = options.filesystem.access;
+  auto has = [&](std::string_view word) {
+    return std::find(options.fuse.begin(), options.fuse.end(), word) != options.fuse.end();
+  };
+  if (has("ro")) options.filesystem.access.when = AccessPolicy::When::kNever;
   auto fs = co_await Filesystem::mount(
       env, options.filesystem, {options.directory, host, static_cast<uint32_t>(::getpid())});
   CO_TRY(fs);
@@ -187,9 +192,6 @@ Task<Result<void>> runMount(Env& env, UringReactor& reactor, MountOptions option
       "-o", "fsname=" + options.source +
                 ",subtype=cairn,default_permissions,max_read=" + std::to_string(kMiB)};
   bool root = ::geteuid() == 0;
-  auto has = [&](std::string_view word) {
-    return std::find(options.fuse.begin(), options.fuse.end(), word) != options.fuse.end();
-  };
   if (root) {
     // Root's mount is for everybody, with devices and setuid as on any disk, unless told otherwise.
     if (!has("allow_other") && !has("allow_root")) arguments.back() += ",allow_other";
@@ -197,6 +199,7 @@ Task<Result<void>> runMount(Env& env, UringReactor& reactor, MountOptions option
     if (!has("nodev")) arguments.back() += ",dev";
   }
   for (const auto& f : options.fuse) arguments.back() += "," + f;
+  if (access.when == AccessPolicy::When::kNever) arguments.back() += ",noatime";
 
   Result<void> outcome;
   {
@@ -204,13 +207,20 @@ Task<Result<void>> runMount(Env& env, UringReactor& reactor, MountOptions option
     outcome = edge.mount(options.directory, arguments);
     if (outcome) {
       raiseReadahead(env, options.directory, options.kernelReadaheadBytes);
+      if (access != AccessPolicy{})
+        if (auto set = setAccessOptions(options.directory, access); !set)
+          env.log.info("the kernel's table of mounts does not show all options",
+                       {{"reason", set.error().text()}});
+      MountTableWatch watch(reactor, **fs, options.directory);
       TaskScope scope(reactor);
       Event over(reactor);
       scope.spawn(takeDownOnStop(env, options.directory, edge, **fs, stop, over));
+      scope.spawn(watch.run());
       onMounted();
       co_await edge.serve();
       over.set();
       stop.set();
+      watch.end();
       co_await scope.join();
     }
   }

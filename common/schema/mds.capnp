@@ -155,6 +155,7 @@ struct Mutation {
     poolCreate @18 :PoolCreate;
     bootstrap @19 :Bootstrap;       # the first command of a cluster
     removeChunks @20 :Chunks;       # whole chunks of a punched hole go to the garbage
+    accessed @21 :Accessed;
   }
 }
 
@@ -235,6 +236,17 @@ struct TailCleaned {
   size @1 :UInt64;          # only if the file still has this size
 }
 
+struct Accessed {
+  # Inodes that were read, each named once. Their times of last access are set where that is due (relatime, or `always`);
+  # nothing else of them changes. What is gone is left out. LEASES.md says who else is told.
+  struct Access {
+    ino @0 :UInt64;
+    timeNs @1 :Int64;
+  }
+  accesses @0 :List(Access);
+  always @1 :Bool;          # strictatime: every later time counts
+}
+
 struct SetLayout {
   ino @0 :UInt64;
   pool @1 :Text;
@@ -306,6 +318,7 @@ struct MdsReply {
                               # it listed, and whatever was seen before counts no longer
   dirLease @13 :Bool;         # lookup, readdir: the receiver holds a read lease on the directory
   barrier @14 :UInt64;        # data requests must carry at least this map epoch (OsdRequest.mapEpoch)
+  times @17 :Times;           # readlink, readdir: of what was read, so that the receiver knows whether its access counts
   union {
     none @0 :Void;            # lookup: there is no such name (sessions without leases are told kNotFound)
     entry @1 :Entry;          # lookup, make, link, open, resolve, lease
@@ -321,7 +334,14 @@ struct MdsReply {
     id @11 :UInt64;           # sessionOpen: the session; osdRegister: the OSD; poolCreate: the pool
     lock @15 :LockReply;
     lockHeld @16 :FileLock;   # type none: nothing is in the way; pid 0: another session's. The owner is not told.
+    accessed @18 :List(UInt64);  # accessed: the inodes whose time of last access is now another than was said
   }
+}
+
+struct Times {
+  atimeNs @0 :Int64;
+  mtimeNs @1 :Int64;
+  ctimeNs @2 :Int64;
 }
 
 struct LockReply {
@@ -374,6 +394,8 @@ struct MdsPush {
     mapChanged @0 :UInt64;    # epoch
     recall @1 :Recall;
     lockGranted @2 :LockGrant;
+    accessed @3 :List(UInt64);  # the receiver holds leases on these inodes, and others have read them: what it knows of
+                                # their times of last access is old. Everything else stands. Not answered, not repeated.
   }
 }
 

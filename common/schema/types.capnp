@@ -28,7 +28,7 @@ struct Attr {
   tailUnclean @14 :Bool;      # the file shrank: bytes from `size` to the end of that chunk may still hold old data.
                               # Whoever extends the file zeroes them first, then sends tailCleaned.
   parent @15 :UInt64;         # directories only: the directory that holds it
-  changeVersion @16 :UInt64;  # grows with every change of the inode (i_version)
+  changeVersion @16 :UInt64;  # grows with every change of the inode but of its atime (i_version)
   dataVersion @17 :UInt64;    # grows with every change of its data that the MDS was told of
   lease @18 :Lease;           # what the receiver holds on this inode from now on
   bare @19 :Bool;             # it has no extended attributes, and no access control list

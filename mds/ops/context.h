@@ -45,6 +45,9 @@ class OpContext {
   Inode& newInode(uint32_t mode, uint32_t uid, uint32_t gid, PoolId pool);
   // The root directory of a new filesystem.
   Inode& newRoot(PoolId pool);
+  // Stores the record; what differs in it counts as no change of the inode. Not in a command that
+  // also changes it.
+  void store(Inode& inode) { loaded(inode).dirty = true; }
   // The inode's record changed: stores it and counts one version a command.
   void touch(Inode& inode);
   // The inode changed in a way that stat(2) shows: touch() and ctime.

@@ -50,6 +50,8 @@ Result<void> dispatch(OpContext& ctx) {
       return bootstrap(ctx, m.getBootstrap());
     case Kind::REMOVE_CHUNKS:
       return removeChunks(ctx, m.getRemoveChunks());
+    case Kind::ACCESSED:
+      return accessed(ctx, m.getAccessed());
   }
   // Written by a newer program. Every member of this version answers the same, and the log goes on.
   return fail(Errc::kNotSupported, "this MDS does not know that kind of mutation");

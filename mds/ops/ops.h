@@ -18,6 +18,7 @@ Result<void> allocChunks(OpContext& ctx, schema::Chunks::Reader args);
 Result<void> removeChunks(OpContext& ctx, schema::Chunks::Reader args);
 Result<void> commitWrite(OpContext& ctx, schema::CommitWrite::Reader args);
 Result<void> tailCleaned(OpContext& ctx, schema::TailCleaned::Reader args);
+Result<void> accessed(OpContext& ctx, schema::Accessed::Reader args);
 Result<void> setLayout(OpContext& ctx, schema::SetLayout::Reader args);
 Result<void> sessionOpen(OpContext& ctx, schema::SessionOpen::Reader args);
 Result<void> sessionEnd(OpContext& ctx, schema::SessionEnd::Reader args);

@@ -152,6 +152,10 @@ Result<void> admitMutation(MdsRequest::Reader request, Role role) {
     case Mutation::TAIL_CLEANED:
       (void)m.getTailCleaned().getIno();
       break;
+    case Mutation::ACCESSED:
+      if (m.getAccessed().getAccesses().size() > kMaxAccesses)
+        return fail(Errc::kTooBig, "too many times of access at once");
+      break;
     case Mutation::SET_LAYOUT:
       TRY(checkLabel("a pool's name", m.getSetLayout().getPool(), kMaxPoolNameBytes));
       needsSession = false;
@@ -221,6 +225,8 @@ std::string_view mutationName(Mutation::Which which) {
       return "commit_write";
     case Mutation::TAIL_CLEANED:
       return "tail_cleaned";
+    case Mutation::ACCESSED:
+      return "accessed";
     case Mutation::SET_LAYOUT:
       return "set_layout";
     case Mutation::SESSION_OPEN:

@@ -28,6 +28,14 @@ bool LeaseTable::othersHoldMore(InodeId ino, SessionId session, LeaseMode keep) 
   return lease != nullptr && lease->mode > keep;
 }
 
+std::vector<SessionId> LeaseTable::holders(InodeId ino) const {
+  std::vector<SessionId> out;
+  auto it = byInode_.find(ino);
+  for (const Lease* l = it == byInode_.end() ? nullptr : it->second; l != nullptr; l = l->next)
+    out.push_back(l->session->id);
+  return out;
+}
+
 size_t LeaseTable::heldBy(SessionId session) const {
   auto it = sessions_.find(session);
   return it == sessions_.end() ? 0 : it->second.leases.size();

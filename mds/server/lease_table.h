@@ -6,8 +6,8 @@
 // keeps it; asserted here.
 //
 // Costs: what is asked of one session and one inode is found in constant time, however many others
-// hold leases there; only recall() looks at each of them. A lease takes 72 bytes, and the first on
-// an inode 40 more.
+// hold leases there; only recall() and holders() look at each of them. A lease takes 72 bytes, and
+// the first on an inode 40 more.
 #pragma once
 
 #include <cstdint>
@@ -43,6 +43,7 @@ class LeaseTable {
   // Whether a session other than this one holds more than `keep` on the inode.
   [[nodiscard]] bool othersHoldMore(InodeId ino, SessionId session, LeaseMode keep) const;
   [[nodiscard]] bool anybodyHolds(InodeId ino) const { return byInode_.contains(ino); }
+  [[nodiscard]] std::vector<SessionId> holders(InodeId ino) const;
   [[nodiscard]] size_t size() const { return size_; }
   [[nodiscard]] size_t heldBy(SessionId session) const;
 

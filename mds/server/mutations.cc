@@ -185,6 +185,7 @@ Result<void> Server::checkPlaced(Mutation::Reader m) {
 
 Task<Result<OutMessage>> Server::mutate(schema::MdsRequest::Reader request, RpcPeer& peer) {
   auto m = request.getMutate();
+  if (m.isAccessed()) co_return co_await accessed(request);
   CO_TRY(checkPlaced(m));
   CO_TRY(checkMapFits(state_.map(), m));
   if (m.isSessionOpen() && sessions_.size() >= Sessions::kMaxSessions)

@@ -48,6 +48,7 @@ Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& p
       Leases::Grants grants(leases_, session);
       auto out =
           queries_.readdir(request.getReaddir(), session, sessions_.takesLeases(session), grants);
+      addTimes(out, InodeId{request.getReaddir().getIno()});
       co_return sealed(std::move(out), grants);
     }
     case MdsRequest::OPEN:
@@ -137,8 +138,11 @@ Task<Result<OutMessage>> Server::queryInode(MdsRequest::Reader request, InodeId 
   }
   CO_TRY(inode);
   switch (request.which()) {
-    case MdsRequest::READLINK:
-      co_return queries_.readlink(*inode);
+    case MdsRequest::READLINK: {
+      auto out = queries_.readlink(*inode);
+      addTimes(out, ino);
+      co_return out;
+    }
     case MdsRequest::GETXATTR:
       co_return queries_.getxattr(request.getGetxattr());
     case MdsRequest::LISTXATTR:

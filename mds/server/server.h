@@ -99,6 +99,10 @@ class Server final : public RpcHandler {
   Result<OutMessage> answerWithLeases(const std::string& reply, SessionId session, bool repeated,
                                       LeaseMode wanted);
   void forgetIfGone(InodeId ino);
+  // access_times.cc
+  Task<Answer> accessed(schema::MdsRequest::Reader request);
+  void pushAccessed(SessionId session, const std::vector<InodeId>& inodes);
+  void addTimes(Answer& answer, InodeId ino);
   // requests.cc: queries, with the state as it is once nobody's writes are behind it. `claim` holds
   // what was waited for until the answer is built.
   using MaybeClaim = std::optional<Leases::Claim>;

@@ -230,20 +230,30 @@ Result<void> remount(MountArguments a) {
   TRY(takeOptions(a, known));
   constexpr struct {
     const char* word;
-    unsigned long flag;
-    bool set;
-  } kFlags[] = {{"ro", MS_RDONLY, true},        {"rw", MS_RDONLY, false},
-                {"nosuid", MS_NOSUID, true},    {"suid", MS_NOSUID, false},
-                {"nodev", MS_NODEV, true},      {"dev", MS_NODEV, false},
-                {"noexec", MS_NOEXEC, true},    {"exec", MS_NOEXEC, false},
-                {"sync", MS_SYNCHRONOUS, true}, {"async", MS_SYNCHRONOUS, false},
-                {"dirsync", MS_DIRSYNC, true},  {"noatime", MS_NOATIME, true},
-                {"relatime", MS_RELATIME, true}};
+    unsigned long set, clear;
+  } kFlags[] = {{"ro", MS_RDONLY, 0},
+                {"rw", 0, MS_RDONLY},
+                {"nosuid", MS_NOSUID, 0},
+                {"suid", 0, MS_NOSUID},
+                {"nodev", MS_NODEV, 0},
+                {"dev", 0, MS_NODEV},
+                {"noexec", MS_NOEXEC, 0},
+                {"exec", 0, MS_NOEXEC},
+                {"sync", MS_SYNCHRONOUS, 0},
+                {"async", 0, MS_SYNCHRONOUS},
+                {"dirsync", MS_DIRSYNC, 0},
+                {"noatime", MS_NOATIME, MS_RELATIME | MS_STRICTATIME},
+                {"atime", MS_RELATIME, MS_NOATIME | MS_STRICTATIME},
+                {"relatime", MS_RELATIME, MS_NOATIME | MS_STRICTATIME},
+                {"nostrictatime", MS_RELATIME, MS_NOATIME | MS_STRICTATIME},
+                {"strictatime", MS_STRICTATIME, MS_NOATIME | MS_RELATIME},
+                {"nodiratime", MS_NODIRATIME, 0},
+                {"diratime", 0, MS_NODIRATIME}};
   unsigned long flags = MS_REMOUNT;
   for (const auto& text : a.options)
     for (const auto& word : splitWords(text))
       for (const auto& f : kFlags)
-        if (word == f.word) flags = f.set ? flags | f.flag : flags & ~f.flag;
+        if (word == f.word) flags = (flags & ~f.clear) | f.set;
   const std::string directory = resolved(a.directory);
   if (::mount(nullptr, directory.c_str(), nullptr, flags, nullptr) == 0) return {};
   switch (const int err = errno; err) {

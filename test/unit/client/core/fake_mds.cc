@@ -88,6 +88,15 @@ void FakeMds::recall(const std::string& name, bool toRead) {
   }
 }
 
+void FakeMds::readByOther(const std::string& name, int64_t atNs) {
+  file(name).atimeNs = atNs;
+  for (RpcPeer* p : peers_) {
+    OutMessage push;
+    push.body<schema::MdsPush>().initAccessed(1).set(0, names.at(name));
+    p->push(std::move(push));
+  }
+}
+
 void FakeMds::grantLock(uint64_t id) {
   for (RpcPeer* p : peers_) {
     OutMessage push;
@@ -139,6 +148,7 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
       return entry(ino);
     }
     case schema::MdsRequest::LEASE_RETURN:
+      events_.push_back("mds leases back");
       for (auto back : r.getLeaseReturn()) {
         ++leaseReturns;
         leases.erase(back.getIno());
@@ -195,6 +205,16 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
       canceled.push_back(r.getLockCancel());
       if (onCancel) onCancel(r.getLockCancel());
       return {};
+    case schema::MdsRequest::READLINK: {
+      const FakeFile& link = files.at(r.getReadlink());
+      return {Errc::kOk, [link](auto reply) {
+                const auto& to = link.target;
+                reply.setData({reinterpret_cast<const kj::byte*>(to.data()), to.size()});
+                reply.initTimes().setAtimeNs(link.atimeNs);
+                reply.getTimes().setMtimeNs(link.mtimeNs);
+                reply.getTimes().setCtimeNs(link.ctimeNs);
+              }};
+    }
     case schema::MdsRequest::SESSION_CLOSE:
       events_.push_back("mds session closed");
       sessions_.erase(session);
@@ -261,6 +281,22 @@ FakeMds::Answer FakeMds::mutate(schema::Mutation::Reader m) {
       events_.push_back("mds commit " + std::to_string(c.getSize()));
       return attr(c.getIno());
     }
+    case schema::Mutation::ACCESSED: {
+      ++executed["accessed"];
+      std::vector<uint64_t> different;
+      for (auto a : m.getAccessed().getAccesses()) {
+        auto f = files.find(a.getIno());
+        if (f != files.end() && a.getTimeNs() > f->second.atimeNs)
+          f->second.atimeNs = a.getTimeNs();
+        else
+          different.push_back(a.getIno());
+      }
+      events_.push_back("mds accessed " + std::to_string(m.getAccessed().getAccesses().size()));
+      return {Errc::kOk, [different](auto reply) {
+                auto list = reply.initAccessed(static_cast<uint32_t>(different.size()));
+                for (uint32_t i = 0; i < list.size(); ++i) list.set(i, different[i]);
+              }};
+    }
     case schema::Mutation::TAIL_CLEANED: {
       ++executed["tailCleaned"];
       auto t = m.getTailCleaned();
@@ -284,7 +320,8 @@ FakeMds::Answer FakeMds::make(schema::Make::Reader m) {
   f.mode = m.getMode();
   f.uid = m.getUid();
   f.gid = m.getGid();
-  f.mtimeNs = f.ctimeNs = tick();
+  f.atimeNs = f.mtimeNs = f.ctimeNs = tick();
+  f.target = text(m.getTarget());
   if (m.getOpen()) {
     open.insert(ino);
     grant(ino, schema::Lease::WRITE);
@@ -310,6 +347,7 @@ FakeMds::Answer FakeMds::setattr(schema::Setattr::Reader s) {
     ++f.dataVersion;
   }
   if (s.getSetMode()) f.mode = (f.mode & S_IFMT) | s.getMode();
+  if (s.getSetAtime()) f.atimeNs = s.getAtimeNow() ? now : s.getAtimeNs();
   if (s.getSetMtime()) f.mtimeNs = s.getMtimeNow() ? now : s.getMtimeNs();
   f.ctimeNs = now;
   ++f.changeVersion;
@@ -332,6 +370,7 @@ void FakeMds::writeAttr(uint64_t ino, schema::Attr::Builder a) {
   a.setUid(f.uid);
   a.setGid(f.gid);
   a.setSize(f.size);
+  a.setAtimeNs(f.atimeNs);
   a.setMtimeNs(f.mtimeNs);
   a.setCtimeNs(f.ctimeNs);
   a.setPool(kPool.value);

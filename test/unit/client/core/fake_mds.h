@@ -34,7 +34,8 @@ enum class Fault : uint8_t {
 struct FakeFile {
   uint32_t mode = 0, nlink = 1, uid = 0, gid = 0;
   uint64_t size = 0, changeVersion = 1, dataVersion = 1;
-  int64_t mtimeNs = 0, ctimeNs = 0;
+  int64_t atimeNs = 0, mtimeNs = 0, ctimeNs = 0;
+  std::string target;  // symbolic links
   bool tailUnclean = false;
   std::map<uint32_t, uint64_t> chunks;  // index -> chunk
 };
@@ -57,6 +58,9 @@ class FakeMds final : public RpcHandler {
   FakeFile& file(const std::string& name) { return files[names.at(name)]; }
   // Pushes a recall of the lease on the file; `leases` shows when it was given back.
   void recall(const std::string& name, bool toRead = false);
+
+  // Another client has read the file, and the holder of a lease is told.
+  void readByOther(const std::string& name, int64_t atNs);
 
   // A lock as it was asked for, or reclaimed. `id` 0: it does not wait.
   struct AskedLock {

@@ -64,6 +64,15 @@ Change link(InodeId ino, InodeId parent, std::string name) {
     l.setName(asData(name));
   };
 }
+Change accessed(std::vector<InodeId> inodes, int64_t atNs) {
+  return [=](auto m) {
+    auto list = m.initAccessed().initAccesses(static_cast<uint32_t>(inodes.size()));
+    for (uint32_t i = 0; i < list.size(); ++i) {
+      list[i].setIno(inodes[i].value);
+      list[i].setTimeNs(atNs);
+    }
+  };
+}
 Change chmod(InodeId ino, uint32_t mode) {
   return [=](auto m) {
     auto a = m.initSetattr();
@@ -124,6 +133,7 @@ Peer::Peer(sim::SimWorld& w, const std::string& host, Identity self, std::string
     if (push.isMapChanged()) pushedEpochs.push_back(push.getMapChanged());
     if (push.isRecall()) onRecall(push.getRecall());
     if (push.isLockGranted()) onLockGranted(push.getLockGranted());
+    if (push.isAccessed()) onAccessed(push.getAccessed());
   };
   o.onConnect = [this](RpcClient& c) { return onConnect(c); };
   rpc = std::make_unique<RpcClient>(env, std::move(o));

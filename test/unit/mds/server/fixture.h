@@ -54,6 +54,7 @@ class Peer {
  protected:
   virtual void onRecall(schema::Recall::Reader) {}
   virtual void onLockGranted(schema::LockGrant::Reader) {}
+  virtual void onAccessed(capnp::List<uint64_t>::Reader) {}
   // Before the answer goes to whoever asked.
   virtual void onAnswer(schema::MdsRequest::Reader, const Got&) {}
   virtual Task<Result<void>> onConnect(RpcClient&) { co_return Result<void>{}; }
@@ -79,6 +80,7 @@ Change setxattr(InodeId ino, std::string name, std::string value);
 Change removexattr(InodeId ino, std::string name);
 Change commit(InodeId ino, uint64_t size);
 Change allocate(InodeId ino, uint32_t count);
+Change accessed(std::vector<InodeId> inodes, int64_t atNs);
 }  // namespace changes
 
 // A mount: a session, and numbered changes.

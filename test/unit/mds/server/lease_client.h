@@ -48,11 +48,15 @@ class LeaseClient : public Client {
   std::set<InodeId> opens;  // for the reclaim
   uint64_t barrier = 0;     // the largest seen
   size_t reclaims = 0;
+  std::vector<InodeId> readByOthers;  // as it was told
 
  protected:
   // While something uses a lease it is not given back.
   void uses(InodeId ino, int more) { uses_[ino] += more; }
   void onRecall(schema::Recall::Reader recall) override;
+  void onAccessed(capnp::List<uint64_t>::Reader inodes) override {
+    for (uint64_t ino : inodes) readByOthers.emplace_back(ino);
+  }
   void onAnswer(schema::MdsRequest::Reader request, const Got& got) override;
   Task<Result<void>> onConnect(RpcClient& rpc) override;
   virtual void addToReclaim(schema::Reclaim::Builder) {}

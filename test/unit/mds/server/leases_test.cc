@@ -522,6 +522,7 @@ TEST_CASE("a holder that is heard and gives nothing back is expired after the re
   CHECK_FALSE(w.answered(write, 19s));
   CHECK(w.answered(write, 2s));
   CHECK(w.rig.state().map().fenced(SessionId{w.b.session}));
+  w.rig.world.run(100ms);  // it sees that its connection was closed
   CHECK(w.b.getattr(w.file).code() == Errc::kSessionExpired);
 }
 
