@@ -90,12 +90,14 @@ Task<Result<bool>> File::cloneFrom(Handle& handle, uint64_t offset, uint64_t len
     CO_TRY(found);
     if (!*found) co_return false;
     target = *found;
-  } else {
+  }
+  if (dirty_.touches(offset, end)) co_await drain(offset, end);  // older bytes go first
+  if (!sources[0]) {
+    // Now, for flushing may have made one.
     auto found = co_await chunks_.find(chunkOf(offset));
     CO_TRY(found);
     target = *found;
   }
-  if (dirty_.touches(offset, end)) co_await drain(offset, end);  // older bytes go first
   if (target) {
     auto lock = co_await onDisk_.lock(offset, end, true);
     const auto at = static_cast<uint32_t>(offset % kChunkSize);

@@ -229,6 +229,17 @@ TEST_CASE(
   CHECK((c.stored("fresh") == expected));
 }
 
+TEST_CASE("copy: a hole is copied over bytes for which there was no chunk yet") {
+  FakeCluster c(1, {.mds = {}, .flushAge = 1h});
+  auto from = c.create("from"), to = c.create("to");
+  REQUIRE(c.write(from, 2 * kChunkSize, "end"));
+  REQUIRE(c.write(to, kChunkSize + kMiB, pattern(300'000, 1)));
+  CHECK(copyAll(c, from, kChunkSize, to, kChunkSize, 2 * kMiB) == 2 * kMiB);
+  CHECK((c.read(to, kChunkSize + kMiB, 300'000) == std::string(300'000, '\0')));
+  REQUIRE(c.run(c.fs->fsync(to)));
+  CHECK((c.stored("to") == std::string(kChunkSize + 2 * kMiB, '\0')));
+}
+
 TEST_CASE("copy: old bytes behind the end of the source never come to be seen in the target") {
   FakeCluster c;
   auto from = c.create("from"), to = c.create("to");
