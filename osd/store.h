@@ -6,8 +6,9 @@
 //     there whole or not at all, block by block of 4 KiB, and is not visible before.
 //   - Every 4 KiB block carries a CRC32C kept with its extent; read() verifies it and gives
 //     kCorrupt rather than wrong bytes.
-//   - kNoSpace comes before anything was changed. Overwrites, remove() and zero() work on a full
-//     store.
+//   - kNoSpace comes before anything was changed. Overwrites, remove(), zero() and clone() work on
+//   a
+//     full store; but an overwrite of blocks that a clone shares needs space, as growth does.
 //   - Mutations of overlapping ranges of one chunk must not run at once, nor a read with an
 //     overlapping mutation: the caller locks (see osd/service). Everything else may.
 //   - kIo and kCorrupt from the store's own metadata or log stop the store: every later mutation
@@ -44,7 +45,7 @@ struct StoreOptions {
 
 struct Space {
   uint64_t totalBytes = 0;  // for data
-  uint64_t usedBytes = 0;
+  uint64_t usedBytes = 0;   // what is shared counts once
   uint64_t chunks = 0;
 };
 
@@ -97,6 +98,14 @@ class Store {
   virtual Task<Result<void>> allocate(ChunkId chunk, uint32_t offset, uint32_t length,
                                       ChunkVersion version) = 0;
   virtual Task<Result<void>> remove(std::vector<ChunkId> chunks) = 0;
+  // Whole blocks; makes the target range read as the source range does, without moving or storing
+  // data: both name the same places from then on, until one of them is changed. Reserved space of
+  // the source is none of the target's. kNotFound if the source chunk does not exist. The two may
+  // be ranges of one chunk that do not overlap; kInvalid if they do. To the caller's locks this is
+  // a read of the source and a mutation of the target.
+  virtual Task<Result<void>> clone(ChunkId source, uint32_t sourceOffset, ChunkId target,
+                                   uint32_t targetOffset, uint32_t length,
+                                   ChunkVersion version) = 0;
 
   // Whole blocks. A chunk that does not exist is all hole.
   virtual Task<Result<ReadData>> read(ChunkId chunk, uint32_t offset, uint32_t length) = 0;
@@ -113,7 +122,8 @@ class Store {
 };
 
 // The offline checker: reads the whole store of a stopped OSD and verifies superblock, log,
-// metadata, every block's checksum, and that no block is used twice or leaked. Changes nothing.
+// metadata, every block's checksum, and that no block is used twice (but where it is shared) or
+// leaked. Changes nothing.
 // Progress and findings go to `report`, one line each.
 struct CheckResult {
   uint64_t chunks = 0, blocks = 0, badBlocks = 0, otherErrors = 0;

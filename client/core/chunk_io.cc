@@ -180,6 +180,26 @@ Task<Result<void>> ChunkIo::allocate(ChunkAddr at, uint32_t offset, uint32_t len
   return ask(Kind::kMutation, session, at, std::move(fill), Buffer(), anyAnswer);
 }
 
+Task<Result<void>> ChunkIo::clone(ChunkAddr source, ChunkAddr target, uint32_t offset,
+                                  uint32_t length, SessionId session) {
+  CAIRN_ASSERT(sameGroup(source, target), "an OSD shares blocks only within a group");
+  Fill fill = [=](schema::OsdRequest::Builder request) {
+    auto clone = request.initClone();
+    clone.setSource(source.chunk.value);
+    clone.setSourceOffset(offset);
+    clone.setTarget(target.chunk.value);
+    clone.setTargetOffset(offset);
+    clone.setLength(length);
+  };
+  return ask(Kind::kMutation, session, target, std::move(fill), Buffer(), anyAnswer);
+}
+
+bool ChunkIo::sameGroup(ChunkAddr a, ChunkAddr b) const {
+  if (a.pool != b.pool) return false;
+  const Pool* pool = maps_.map()->pool(a.pool);
+  return pool != nullptr && pool->pgOf(a.chunk) == pool->pgOf(b.chunk);
+}
+
 Task<Result<ChunkExtents>> ChunkIo::extents(ChunkAddr at, uint32_t offset) {
   ChunkExtents out;
   Fill fill = [&](schema::OsdRequest::Builder request) {

@@ -66,6 +66,12 @@ class ChunkIo {
   Task<Result<void>> zero(ChunkAddr at, uint32_t offset, uint32_t length, SessionId session = {});
   Task<Result<void>> allocate(ChunkAddr at, uint32_t offset, uint32_t length,
                               SessionId session = {});
+  // Makes the blocks of `target` read as those of `source` at the same place, without moving them.
+  // Both are in one group. kStale: one of them was removed, or nothing was ever written to
+  // `source`; kNotSupported: the OSD cannot.
+  Task<Result<void>> clone(ChunkAddr source, ChunkAddr target, uint32_t offset, uint32_t length,
+                           SessionId session = {});
+  [[nodiscard]] bool sameGroup(ChunkAddr a, ChunkAddr b) const;
   Task<Result<ChunkExtents>> extents(ChunkAddr at, uint32_t offset);
 
   // Shared zeros, read-only, at most kPieceSize.

@@ -75,6 +75,19 @@ Task<Result<ChunkAddr>> ChunkMap::make(uint32_t index) {
   co_return fail(Errc::kBadMessage, "the MDS made no chunk");
 }
 
+Task<Result<ChunkAddr>> ChunkMap::makeNear(uint32_t index, std::vector<ChunkId> near,
+                                           bool replace) {
+  auto lock = co_await asking_.lock();
+  if (auto it = chunks_.find(index); it != chunks_.end() && !replace) co_return it->second;
+  const auto count = static_cast<uint32_t>(near.size());
+  auto list = co_await mds_.allocChunks(ino_, index, count, std::move(near));
+  CO_TRY(list);
+  ++changes_;
+  note(*list, index, count);
+  if (auto it = chunks_.find(index); it != chunks_.end()) co_return it->second;
+  co_return fail(Errc::kBadMessage, "the MDS made no chunk");
+}
+
 Task<Result<void>> ChunkMap::makeRange(uint32_t first, uint32_t count) {
   auto lock = co_await asking_.lock();
   while (count != 0) {

@@ -29,6 +29,10 @@ class ChunkMap {
   Task<Result<std::optional<uint32_t>>> firstFrom(uint32_t index, uint32_t end);
   // The chunk at `index`, made if it does not exist; for sequential writers some more in advance.
   Task<Result<ChunkAddr>> make(uint32_t index);
+  // The chunk at `index`, in the group of `near[0]` if it is to be made; and those behind it, as
+  // far as `near` goes, in the groups of the others. With `replace`, nothing of the file can be
+  // seen from `index` on: a chunk that was made elsewhere may be replaced.
+  Task<Result<ChunkAddr>> makeNear(uint32_t index, std::vector<ChunkId> near, bool replace);
   // All of [first, first + count).
   Task<Result<void>> makeRange(uint32_t first, uint32_t count);
 

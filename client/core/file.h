@@ -29,6 +29,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "client/core/block_cache.h"
@@ -126,6 +127,20 @@ class File : public std::enable_shared_from_this<File> {
   Task<Result<void>> fallocate(const Handle& handle, int mode, uint64_t offset, uint64_t length);
   Task<Result<uint64_t>> seek(uint64_t offset, int whence);
 
+  // Of a copy by reference (file_copy.h), in two steps, for two files and two leases.
+  // Makes durable what the source has in [from, to), whole blocks, and says in which chunks it
+  // lies. `to` is cut at the last whole block of the file, and becomes `from` if too little is
+  // left.
+  Task<Result<std::vector<std::optional<ChunkAddr>>>> lookToClone(const Handle& handle,
+                                                                  uint64_t from, uint64_t& to);
+  // [offset, offset + length), whole blocks of one chunk, becomes what `sources[0]` has at the same
+  // place of the chunk (none: a hole); the other sources are for the chunks behind that one. False,
+  // and nothing was changed: it lies elsewhere. kStale: `sources[0]` was removed or never written.
+  Task<Result<bool>> cloneFrom(Handle& handle, uint64_t offset, uint64_t length,
+                               std::span<const std::optional<ChunkAddr>> sources);
+  // An OSD says that it is not there.
+  void doubtChunk(uint32_t index, ChunkAddr chunk) { chunks_.doubt(index, chunk); }
+
   // Whether anything is not flushed or not committed.
   [[nodiscard]] bool pending() const { return !dirty_.empty() || state_.uncommitted(); }
   [[nodiscard]] bool flushed() const { return dirty_.empty(); }
@@ -205,6 +220,10 @@ class File : public std::enable_shared_from_this<File> {
   Task<Result<Buffer>> readStored(uint64_t offset, uint64_t length);
   static Task<Result<Buffer>> readPiece(std::shared_ptr<File> self, uint64_t from, uint64_t to,
                                         bool keep, bool fresh);
+
+  // file_copy.cc
+  Task<Result<std::optional<ChunkAddr>>> cloneTarget(
+      uint32_t index, std::span<const std::optional<ChunkAddr>> sources);
 
   // file_space.cc
   Task<Result<Attr>> resize(AttrChange change);

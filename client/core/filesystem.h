@@ -218,6 +218,8 @@ class Filesystem {
                                        uint64_t length) = 0;
   // SEEK_DATA / SEEK_HOLE of lseek(2); kNoAttribute for ENXIO.
   virtual Task<Result<uint64_t>> seek(std::shared_ptr<Handle> h, uint64_t offset, int whence) = 0;
+  // copy_file_range(2): what was copied, less than `length` also before the end of the source.
+  // Bytes are shared where they can be (client/core/file_copy.h). As durable as after write().
   virtual Task<Result<uint64_t>> copyRange(std::shared_ptr<Handle> in, uint64_t inOffset,
                                            std::shared_ptr<Handle> out, uint64_t outOffset,
                                            uint64_t length) = 0;

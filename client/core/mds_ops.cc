@@ -353,9 +353,16 @@ Task<Result<ChunkList>> MdsOps::chunks(InodeId ino, uint32_t first, uint32_t cou
   co_return decode(*reply, readChunksReply);
 }
 
-Task<Result<ChunkList>> MdsOps::allocChunks(InodeId ino, uint32_t first, uint32_t count) {
+Task<Result<ChunkList>> MdsOps::allocChunks(InodeId ino, uint32_t first, uint32_t count,
+                                            std::vector<ChunkId> near) {
   auto reply = co_await session_.mutate(
-      [=](Request r) { fillChunks(r.initMutate().initAllocChunks(), ino, first, count); },
+      [&](Request r) {
+        auto alloc = r.initMutate().initAllocChunks();
+        fillChunks(alloc, ino, first, count);
+        if (near.empty()) return;
+        auto list = alloc.initNear(static_cast<uint32_t>(near.size()));
+        for (uint32_t i = 0; i < near.size(); ++i) list.set(i, near[i].value);
+      },
       Repeat::kHarmless);
   CO_TRY(reply);
   co_return decode(*reply, readChunksReply);

@@ -112,7 +112,9 @@ class MdsOps {
   Task<Result<void>> cancelLock(uint64_t id, bool once);
   // At most kMaxChunksPerCall.
   Task<Result<ChunkList>> chunks(InodeId ino, uint32_t first, uint32_t count);
-  Task<Result<ChunkList>> allocChunks(InodeId ino, uint32_t first, uint32_t count);
+  // `near`: chunks to whose groups the new ones should go, from the first on (mds.capnp, Chunks).
+  Task<Result<ChunkList>> allocChunks(InodeId ino, uint32_t first, uint32_t count,
+                                      std::vector<ChunkId> near = {});
   Task<Result<ServerAttr>> removeChunks(InodeId ino, uint32_t first, uint32_t count);
   Task<Result<ServerAttr>> commitWrite(CommitRequest what);
   Task<Result<ServerAttr>> tailCleaned(InodeId ino, uint64_t size);

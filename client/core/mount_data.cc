@@ -3,13 +3,12 @@
 
 #include <algorithm>
 
+#include "client/core/file_copy.h"
 #include "client/core/mount.h"
 
 namespace cairn::client {
 
 namespace {
-// A copy goes on in the caller's next call, so that it can be interrupted.
-constexpr uint64_t kMaxCopy = 128 * kMiB;
 // create() without O_EXCL may lose the name to others in both of its steps.
 constexpr int kCreateTries = 8;
 
@@ -204,27 +203,11 @@ Task<Result<uint64_t>> Mount::copyRange(std::shared_ptr<Handle> in, uint64_t inO
   CO_TRY(pass.admitted());
   if (in->file == out->file && inOffset < outOffset + length && outOffset < inOffset + length)
     co_return fail(Errc::kInvalid, "the ranges overlap");
-  length = std::min(length, kMaxCopy);
-  uint64_t copied = 0;
   access_.read(in->file->attr());
-  while (copied < length) {
-    // Pieces of the source as it is cut: read-ahead runs before us, write-behind after us.
-    uint64_t at = inOffset + copied;
-    uint64_t n = std::min(length - copied, kPieceSize - at % kPieceSize);
-    auto parts = co_await in->file->read(*in, at, static_cast<uint32_t>(n));
-    Result<void> step;
-    if (!parts) step = fail(parts.error());
-    if (step && parts->empty()) break;
-    for (size_t i = 0; step && i < parts->size(); ++i) {
-      Buffer part = (*parts)[i];
-      step = co_await out->file->write(*out, outOffset + copied, part);
-      if (step) copied += part.size();
-    }
-    if (!step) {
-      if (copied == 0) co_return fail(step.error());
-      break;
-    }
-  }
+  const InodeId target = out->file->ino();
+  auto copied =
+      co_await client::copyRange(std::move(in), inOffset, std::move(out), outOffset, length);
+  leases_.changed(target);
   co_return copied;
 }
 

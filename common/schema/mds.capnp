@@ -115,6 +115,10 @@ struct Chunks {
   ino @0 :UInt64;
   first @1 :UInt32;         # chunk index
   count @2 :UInt32;         # at most 1024
+  # allocChunks: a chunk to whose placement group the one at first + n is to go (0: wherever its id says), so that the OSDs
+  # can share blocks of the two. At most 64. A chunk that is there stays where it is, unless it begins at or behind the end
+  # of the file, where nobody sees what it holds: then it is replaced.
+  near @3 :List(UInt64);
 }
 
 struct Keepalive {
@@ -141,7 +145,7 @@ struct Mutation {
     setattr @4 :Setattr;
     setxattr @5 :Setxattr;
     removexattr @6 :XattrName;
-    allocChunks @7 :Chunks;         # makes the missing ones of the range
+    allocChunks @7 :Chunks;         # makes the missing ones of the range -> chunks
     commitWrite @8 :CommitWrite;
     tailCleaned @9 :TailCleaned;
     setLayout @10 :SetLayout;

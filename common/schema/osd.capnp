@@ -23,6 +23,7 @@ struct OsdRequest {
     replicate @10 :Replicate;  # from the primary, to the others
     list @11 :Inventory;        # any member: the chunks it stores, for fsck
     ping @12 :Void;
+    clone @15 :Clone;      # primary only; durable likewise
   }
   session @13 :UInt64;     # of the client that asks; 0 for daemons. A fenced one -> kSessionExpired (ClusterMap.fence)
   mapEpoch @14 :UInt64;    # an OSD with an older map gets a newer one before it serves this
@@ -48,6 +49,16 @@ struct Zero {
   length @2 :UInt32;       # up to the end of the chunk
 }
 
+struct Clone {
+  # The target's blocks read as the source's afterwards; no data moves, the OSDs share the blocks. Both chunks are of this
+  # request's group. kStale also if the source was never written: it may have been removed.
+  source @0 :UInt64;
+  sourceOffset @1 :UInt32; # multiples of 4 KiB
+  target @2 :UInt64;
+  targetOffset @3 :UInt32;
+  length @4 :UInt32;       # up to the end of both chunks; in one chunk the ranges do not overlap
+}
+
 struct RemoveChunks {
   chunks @0 :List(UInt64);
 }
@@ -68,6 +79,7 @@ struct Replicate {
     write @1 :Write;
     zero @2 :Zero;
     allocate @3 :Zero;
+    clone @4 :Clone;       # of the receiver's own blocks of the source
   }
 }
 
@@ -83,7 +95,7 @@ struct OsdReply {
     extents @2 :ExtentsReply;
     stat @3 :StatReply;
     list @4 :ListReply;
-    version @5 :UInt64;    # of a write, zero or allocate
+    version @5 :UInt64;    # of a write, zero, allocate or clone
   }
   pgEpoch @6 :UInt64;      # ours, also with kStaleEpoch
 }

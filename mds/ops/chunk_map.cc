@@ -6,8 +6,33 @@
 
 namespace cairn::mds::ops {
 
-Chunk allocate(OpContext& ctx, Inode& file, uint32_t index) {
-  Chunk chunk{index, ChunkId(ctx.counters().nextChunk++), file.pool};
+namespace {
+
+// The next id that is placed in the group of `near`. Where a chunk lies follows from its id alone
+// and ids only grow, so ids are passed over until one fits: with n groups, n on average, of 2^64.
+// An id costs a hash, 2 ns: 1 ms for a pool of the 333,333 groups of 10^4 OSDs. That it takes more
+// than kTries * n happens once in e^kTries; the chunk then goes anywhere, which is always allowed.
+ChunkId nextNear(uint64_t next, const Pool& pool, ChunkId near) {
+  constexpr uint64_t kTries = 16;
+  const PgIndex wanted = pool.pgOf(near);
+  for (uint64_t id = next; id - next < kTries * pool.pgs.size(); ++id)
+    if (pool.pgOf(ChunkId(id)) == wanted) return ChunkId(id);
+  return ChunkId(next);
+}
+
+}  // namespace
+
+bool isNear(OpContext& ctx, const Inode& file, const Chunk& chunk, ChunkId near) {
+  const Pool* pool = ctx.cluster().map.pool(file.pool);
+  return pool == nullptr || (chunk.pool == file.pool && pool->pgOf(chunk.id) == pool->pgOf(near));
+}
+
+Chunk allocate(OpContext& ctx, Inode& file, uint32_t index, ChunkId near) {
+  uint64_t& next = ctx.counters().nextChunk;
+  Chunk chunk{index, ChunkId(next), file.pool};
+  if (const Pool* pool = ctx.cluster().map.pool(file.pool); near && pool != nullptr)
+    chunk.id = nextNear(next, *pool, near);
+  next = chunk.id.value + 1;
   ctx.state().txn.put(keys::chunk(file.ino, index), encodeChunk({chunk.id, chunk.pool}));
   ++file.chunkCount;
   ctx.countChunks(chunk.pool, 1);

@@ -15,8 +15,14 @@ inline constexpr uint32_t kMaxChunksPerCommand = 1024;
 // Large truncations of one file that may wait for purge at the same time.
 inline constexpr size_t kMaxCondemned = 16;
 
-// A new chunk at `index`, where there is no record.
-Chunk allocate(OpContext& ctx, Inode& file, uint32_t index);
+// Of them, that may be asked to be in the group of another chunk.
+inline constexpr uint32_t kMaxNear = 64;
+
+// A new chunk at `index`, where there is no record; with `near`, in the group in which that chunk
+// is, if it is in the file's pool.
+Chunk allocate(OpContext& ctx, Inode& file, uint32_t index, ChunkId near = {});
+// Whether the chunk is where allocate() would put it.
+bool isNear(OpContext& ctx, const Inode& file, const Chunk& chunk, ChunkId near);
 // From the chunk map to the garbage queue.
 void discard(OpContext& ctx, Inode& file, const Chunk& chunk);
 // Every chunk at or after `from`: the first kMaxDiscards now, the others as condemned.

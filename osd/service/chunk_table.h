@@ -1,7 +1,8 @@
 // The chunks that something is going on with: their range locks, the next version, and what the
 // replicas are owed. A chunk that nobody uses and that owes nothing has no entry.
 //
-// Lock order: a coroutine holds locks of one chunk, or (remove) of several in ascending id.
+// Lock order: a coroutine holds one lock of one chunk, or (remove, clone) one of each of several
+// chunks, in ascending id.
 // One reactor thread.
 #pragma once
 

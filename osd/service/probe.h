@@ -11,6 +11,7 @@ struct Probe {
         write(m.op("write")),
         zero(m.op("zero")),
         allocate(m.op("allocate")),
+        clone(m.op("clone")),
         remove(m.op("remove")),
         replicate(m.op("replicate")),
         extents(m.op("extents")),
@@ -20,6 +21,8 @@ struct Probe {
         forward(m.op("forward")),
         bytesRead(m.counter("osd_read_bytes", "Bytes of data that reads were answered with.")),
         bytesWritten(m.counter("osd_written_bytes", "Bytes of data that clients wrote.")),
+        bytesCloned(
+            m.counter("osd_cloned_bytes", "Bytes that clients had cloned instead of written.")),
         bytesReplicated(
             m.counter("osd_replicated_bytes", "Bytes of data stored for other primaries.")),
         refusedBusy(m.counter("osd_refused_busy", "Requests refused because a limit was reached.")),
@@ -27,13 +30,15 @@ struct Probe {
         refusedFenced(
             m.counter("osd_refused_fenced", "Requests refused because their session expired.")),
         refusedUncertain(m.counter("osd_refused_uncertain",
-                                   "Reads refused because a write there is not on all replicas.")),
+                                   "Reads and clones refused because a write there is not on all "
+                                   "replicas.")),
         repaired(m.counter("osd_settled_ranges", "Ranges sent again after a failed replication.")) {
   }
 
-  OpMetrics &read, &write, &zero, &allocate, &remove, &replicate, &extents, &stat, &list, &ping;
+  OpMetrics &read, &write, &zero, &allocate, &clone;
+  OpMetrics &remove, &replicate, &extents, &stat, &list, &ping;
   OpMetrics& forward;  // one mutation sent to one replica
-  uint64_t &bytesRead, &bytesWritten, &bytesReplicated;
+  uint64_t &bytesRead, &bytesWritten, &bytesCloned, &bytesReplicated;
   uint64_t &refusedBusy, &refusedStale, &refusedFenced, &refusedUncertain, &repaired;
 };
 

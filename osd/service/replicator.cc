@@ -64,10 +64,29 @@ void describe(schema::Replicate::Builder out, ChunkId chunk, const Mutation& m) 
     case Mutation::Kind::kAllocate:
       zero(out.initAllocate());
       break;
+    case Mutation::Kind::kClone: {
+      auto c = out.initClone();
+      c.setSource(m.source.value);
+      c.setSourceOffset(m.sourceOffset);
+      c.setTarget(chunk.value);
+      c.setTargetOffset(m.offset);
+      c.setLength(m.length);
+      break;
+    }
   }
 }
 
 }  // namespace
+
+Mutation cloneOf(schema::Clone::Reader c) {
+  Mutation m;
+  m.kind = Mutation::Kind::kClone;
+  m.offset = c.getTargetOffset();
+  m.length = c.getLength();
+  m.source = ChunkId{c.getSource()};
+  m.sourceOffset = c.getSourceOffset();
+  return m;
+}
 
 Replicator::Replicator(Env& env, Options options, Store& store, ChunkTable& chunks, MapState& map,
                        MapSource& source, Peers& peers, Probe& probe,
@@ -107,6 +126,13 @@ Task<Result<void>> Replicator::apply(const ChunkTable::Ref& chunk, Mutation m,
       break;
     case Mutation::Kind::kAllocate:
       done = co_await store_.allocate(chunk.id(), m.offset, m.length, version);
+      break;
+    case Mutation::Kind::kClone:
+      done =
+          co_await store_.clone(m.source, m.sourceOffset, chunk.id(), m.offset, m.length, version);
+      // Removed, and so long ago or before a restart that nothing is left of it.
+      if (!done && done.error().code == Errc::kNotFound)
+        done = fail(Errc::kStale, done.error().message);
       break;
   }
   if (!done && (done.error().code == Errc::kIo || done.error().code == Errc::kCorrupt)) {
@@ -274,7 +300,7 @@ Task<bool> Replicator::settleOne(const ChunkTable::Ref& chunk, OsdId member) {
   auto group = map_.map()->group(chunk->pool, chunk->pg);
   const Target target{chunk->pool, chunk->pg, (*group)->epoch};
   auto sent = co_await resend(target, chunk, member, range);
-  // A block that has a place is overwritten where it is: that needs no room.
+  // A block that has a place of its own is overwritten where it is: that needs no room.
   if (!sent && sent.error().code == Errc::kNoSpace && range.to > range.from + 1)
     sent = co_await resend(target, chunk, member, {range.from, range.from + 1});
   if (sent) {

@@ -9,6 +9,8 @@
 //   - Where a mutation failed, its blocks are owed to the members that may hold them differently;
 //     a read refuses them until they are settled: it never shows what is not committed everywhere.
 //     What we hold wins: a mutation without an answer may come or not come to be.
+//   - A clone reads its source on each member for itself. So its blocks are locked too, shared, and
+//     nothing is owed of them: they are the same everywhere.
 //   - A write into a hole that some member had no room for is undone: the hole is a hole again.
 //
 // The debts are in memory only: see osd/README.md, "What a failed write leaves".
@@ -34,12 +36,17 @@ namespace cairn::osd {
 
 // One change of whole blocks of one chunk.
 struct Mutation {
-  enum class Kind : uint8_t { kWrite, kZero, kAllocate };
+  enum class Kind : uint8_t { kWrite, kZero, kAllocate, kClone };
   Kind kind = Kind::kWrite;
   uint32_t offset = 0, length = 0;  // multiples of kBlockSize
   Buffer data;                      // kWrite: `length` bytes, at most kMaxIoBytes
   std::vector<uint32_t> crcs;       // kWrite: one per block
+  ChunkId source = {};              // kClone: each member's own copy of it is cloned
+  uint32_t sourceOffset = 0;
 };
+
+// Checked by checkClone().
+Mutation cloneOf(schema::Clone::Reader clone);
 
 class Replicator {
  public:
@@ -55,8 +62,8 @@ class Replicator {
   Replicator& operator=(const Replicator&) = delete;
 
   // For the primary, with the exclusive lock of the mutation's blocks held and `at` checked under
-  // it. kNoSpace: some member is full; kStaleEpoch: a member has a newer map; kUnavailable
-  // otherwise. After any failure the same mutation may be sent again.
+  // it. kNoSpace: some member is full; kStale: a chunk was removed; kStaleEpoch: a member has a
+  // newer map; kUnavailable otherwise. After any failure the same mutation may be sent again.
   Task<Result<ChunkVersion>> mutate(Placement at, Target target, const ChunkTable::Ref& chunk,
                                     Mutation mutation);
   // On this OSD alone: what a replica does. The lock is held.

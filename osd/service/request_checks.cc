@@ -15,6 +15,16 @@ Result<void> checkRange(uint64_t offset, uint64_t length, bool wholeBlocks) {
   return {};
 }
 
+Result<void> checkClone(schema::Clone::Reader c) {
+  TRY(checkRange(c.getSourceOffset(), c.getLength(), true));
+  TRY(checkRange(c.getTargetOffset(), c.getLength(), true));
+  if (c.getSource() == c.getTarget() &&
+      c.getSourceOffset() < uint64_t{c.getTargetOffset()} + c.getLength() &&
+      c.getTargetOffset() < uint64_t{c.getSourceOffset()} + c.getLength())
+    return fail(Errc::kInvalid, "source and target of a clone overlap");
+  return {};
+}
+
 Result<void> checkPayload(uint32_t offset, uint32_t length, const Buffer& payload, Bytes crcs) {
   if (length > kMaxIoBytes || payload.size() != length)
     return fail(Errc::kInvalid, "a write of " + std::to_string(length) +

@@ -19,6 +19,10 @@ Result<void> checkRange(uint64_t offset, uint64_t length, bool wholeBlocks);
 // unless `crcs` are its block checksums.
 Result<void> checkPayload(uint32_t offset, uint32_t length, const Buffer& payload, Bytes crcs);
 
+// kInvalid unless source and target are whole blocks within their chunks, and apart if they are in
+// one.
+Result<void> checkClone(schema::Clone::Reader clone);
+
 inline Bytes asBytes(capnp::Data::Reader data) {
   return {data.begin(), data.size()};
 }

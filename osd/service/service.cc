@@ -208,6 +208,13 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
       co_return co_await timed(probe_.allocate, clock,
                                allocate(ctx, ChunkId{z.getChunk()}, z.getOffset(), z.getLength()));
     }
+    case schema::OsdRequest::CLONE: {
+      auto c = body.getClone();
+      auto admission = take(0);
+      CO_TRY(admission);
+      CO_TRY(checkClone(c));
+      co_return co_await timed(probe_.clone, clock, clone(ctx, ChunkId{c.getTarget()}, cloneOf(c)));
+    }
     case schema::OsdRequest::EXTENTS: {
       auto e = body.getExtents();
       auto admission = take(0);

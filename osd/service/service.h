@@ -11,7 +11,8 @@
 // session is ordered; those ordered before still hold the locks of their blocks.
 //
 // A read locks its blocks shared, a mutation exclusive and until every replica has it (see
-// replicator.h): what a read returns is durable on every in-sync replica.
+// replicator.h): what a read returns is durable on every in-sync replica. A clone is a read of its
+// source and a mutation of its target.
 //
 // Errors: kUnavailable and kBusyTryLater: try again; kStaleEpoch: fetch the map (the text says our
 // epoch); kSessionExpired: fenced; kStale: the chunk was removed; kCorrupt, kIo: of the stored
@@ -81,6 +82,7 @@ class Service final : public RpcHandler {
                                  Buffer payload, Bytes crcs);
   Task<Result<OutMessage>> zero(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length);
   Task<Result<OutMessage>> allocate(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length);
+  Task<Result<OutMessage>> clone(Context ctx, ChunkId target, Mutation what);
   Task<Result<OutMessage>> extents(Context ctx, ChunkId chunk, uint32_t offset);
   Task<Result<OutMessage>> stat(Context ctx, ChunkId chunk);
   Task<Result<OutMessage>> replicate(Context ctx, schema::Replicate::Reader request, Buffer payload,
@@ -94,6 +96,12 @@ class Service final : public RpcHandler {
   Task<Result<Placement>> admit(const Context& ctx, Need need, ChunkId chunk);
   // The same without waiting: to be asked once the lock is held.
   Result<Placement> recheck(const Context& ctx, Need need, ChunkId chunk);
+  // The blocks of one or two chunks that a mutation reads and changes.
+  struct Locked {
+    ChunkTable::Ref target, source;  // source: of a clone between two chunks
+    RangeLock::Guard targetLock, sourceLock;
+  };
+  Task<Locked> lock(ChunkId chunk, const Mutation& m);
   // kSessionExpired if the sender is fenced.
   Result<void> checkFence(const Context& ctx);
   Task<Result<OutMessage>> mutateAll(Context ctx, Placement at, const ChunkTable::Ref& chunk,

@@ -136,6 +136,57 @@ Task<Result<OutMessage>> Service::allocate(Context ctx, ChunkId chunk, uint32_t 
   co_return co_await mutateAll(ctx, *at, entry, std::move(pieces));
 }
 
+Task<Service::Locked> Service::lock(ChunkId chunk, const Mutation& m) {
+  const bool clones = m.kind == Mutation::Kind::kClone;
+  const bool two = clones && m.source != chunk;
+  BlockRange changed = blocksOf(m.offset, m.length);
+  Locked locked{chunks_.use(chunk), two ? chunks_.use(m.source) : ChunkTable::Ref(), {}, {}};
+  if (!two) {
+    // Within one chunk both ranges, and what lies between, in one step: a second lock could wait
+    // behind somebody who waits for the first.
+    if (clones) {
+      const BlockRange read = blocksOf(m.sourceOffset, m.length);
+      changed = {std::min(changed.from, read.from), std::max(changed.to, read.to)};
+    }
+    locked.targetLock = co_await locked.target->lock.lock(changed.from, changed.to, true);
+    co_return locked;
+  }
+  const BlockRange read = blocksOf(m.sourceOffset, m.length);
+  if (m.source < chunk)
+    locked.sourceLock = co_await locked.source->lock.lock(read.from, read.to, false);
+  locked.targetLock = co_await locked.target->lock.lock(changed.from, changed.to, true);
+  if (chunk < m.source)
+    locked.sourceLock = co_await locked.source->lock.lock(read.from, read.to, false);
+  co_return locked;
+}
+
+Task<Result<OutMessage>> Service::clone(Context ctx, ChunkId target, Mutation what) {
+  const ChunkId source = what.source;
+  const uint64_t bytes = what.length;
+  CO_TRY(co_await admit(ctx, Need::kPrimary, target));
+  const Locked locked = co_await lock(target, what);
+  auto at = recheck(ctx, Need::kPrimary, target);
+  CO_TRY(at);
+  CO_TRY(MapState::checkChunk(*at, ctx.target, source));
+  for (ChunkId id : {source, target})
+    if (chunks_.buried(id)) co_return fail(removedChunk(id));
+  const ChunkTable::Ref& read = source == target ? locked.target : locked.source;
+  if (ChunkTable::uncertain(*read, blocksOf(what.sourceOffset, what.length))) {
+    ++probe_.refusedUncertain;
+    co_return fail(Errc::kUnavailable, "a write here has not reached every replica of chunk " +
+                                           std::to_string(source.value) + " yet; try again");
+  }
+  // Removed ids are not remembered for ever. Who asks knows the chunk from the MDS and asks again.
+  auto there = store_.stat(source);
+  CO_TRY(there);
+  if (!*there) co_return fail(removedChunk(source));
+  std::vector<Mutation> pieces;
+  pieces.push_back(std::move(what));
+  auto done = co_await mutateAll(ctx, *at, locked.target, std::move(pieces));
+  if (done) probe_.bytesCloned += bytes;
+  co_return done;
+}
+
 Task<Result<OutMessage>> Service::replicate(Context ctx, schema::Replicate::Reader request,
                                             Buffer payload, const Identity& sender) {
   ChunkId chunk;
@@ -162,6 +213,11 @@ Task<Result<OutMessage>> Service::replicate(Context ctx, schema::Replicate::Read
     case schema::Replicate::ALLOCATE:
       takeRange(request.getAllocate(), Mutation::Kind::kAllocate);
       break;
+    case schema::Replicate::CLONE:
+      CO_TRY(checkClone(request.getClone()));
+      chunk = ChunkId{request.getClone().getTarget()};
+      m = cloneOf(request.getClone());
+      break;
     default:
       co_return fail(Errc::kNotSupported, "a mutation that this release does not know");
   }
@@ -173,19 +229,20 @@ Task<Result<OutMessage>> Service::replicate(Context ctx, schema::Replicate::Read
     m.data = std::move(payload);
   }
   CO_TRY(co_await admit(ctx, Need::kMember, chunk));
-  auto entry = chunks_.use(chunk);
-  const BlockRange range = blocksOf(m.offset, m.length);
-  auto guard = co_await entry->lock.lock(range.from, range.to, true);
+  const Locked locked = co_await lock(chunk, m);
   auto at = recheck(ctx, Need::kMember, chunk);
   CO_TRY(at);
+  const bool clones = m.kind == Mutation::Kind::kClone;
+  if (clones) CO_TRY(MapState::checkChunk(*at, ctx.target, m.source));
   if (sender.role != schema::Hello::Role::OSD || sender.peer != at->group->osds.front().value ||
       at->group->osds.front() == map_.self())
     co_return fail(Errc::kStaleEpoch, "mutations come from the primary, osd." +
                                           std::to_string(at->group->osds.front().value) +
                                           ", in map epoch " + std::to_string(map_.epoch().value));
   if (chunks_.buried(chunk)) co_return fail(removedChunk(chunk));
+  if (clones && chunks_.buried(m.source)) co_return fail(removedChunk(m.source));
   const uint64_t bytes = m.data.size();
-  CO_TRY(co_await replicator_.apply(entry, std::move(m), version));
+  CO_TRY(co_await replicator_.apply(locked.target, std::move(m), version));
   probe_.bytesReplicated += bytes;
   OutMessage out = reply(ctx.target);
   out.body<schema::OsdReply>().setVersion(version.value);

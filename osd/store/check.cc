@@ -103,7 +103,7 @@ class Checker {
         // One unreadable sector must not hide its neighbours.
         Result<void> read;
         if (auto it = deferred_.find(run.phys + i);
-            it != deferred_.end() && isOf(it->second, group, at))
+            it != deferred_.end() && crc32c(it->second.data.bytes()) == group.map.crc(at))
           block = it->second.data;
         else if (!whole)
           read = co_await files_.file->read(block, offset + i * kBlockSize);
@@ -115,10 +115,6 @@ class Checker {
           report_("checked " + std::to_string(result_.blocks * kBlockSize / kGiB) + " GiB");
       }
     }
-  }
-
-  static bool isOf(const DeferredWrites::Entry& entry, const GroupToCheck& group, uint32_t block) {
-    return entry.chunk == group.chunk && entry.block == group.group * kGroupBlocks + block;
   }
 
   Env& env_;

@@ -13,6 +13,17 @@ std::unexpected<Error> damaged(ChunkId chunk, const std::string& what) {
               "chunk " + std::to_string(chunk.value) + ": its " + what +
                   " in the store's metadata is damaged: rebuild this store from its replicas");
 }
+
+// Calls visit(group, its first block that is meant, how many are) for each group that
+// [first, end) touches.
+template <class F>
+void forGroups(uint32_t first, uint32_t end, F&& visit) {
+  while (first < end) {
+    const uint32_t at = first % kGroupBlocks, n = std::min(end - first, kGroupBlocks - at);
+    visit(first / kGroupBlocks, at, n);
+    first += n;
+  }
+}
 }  // namespace
 
 // ---- ChunkMap ----
@@ -153,11 +164,27 @@ void ChunkMaps::storeGroup(ChunkMap& chunk, uint32_t index) {
   metadata_.put(std::move(key), std::move(value));
 }
 
-Result<void> ChunkMaps::apply(const Record& record, std::vector<PhysRun>& freed) {
+void ChunkMaps::storeHeader(ChunkMap& chunk, ChunkVersion version) {
+  chunk.header_.version = std::max(chunk.header_.version, version);
+  std::string key = keys::header(chunk.id());
+  std::string value = chunk.header_.encode(key);
+  metadata_.put(std::move(key), std::move(value));
+  account(index_.at(chunk.id()));
+}
+
+void ChunkMaps::makeChunk(ChunkMap& chunk) {
+  if (chunk.exists_) return;
+  chunk.exists_ = true;
+  chunk.header_ = {};
+  ++chunks_;
+}
+
+Result<void> ChunkMaps::apply(const Record& record, Renamed& renamed) {
   if (record.kind == RecordKind::kRemove) {
-    for (ChunkId id : record.chunks) TRY(applyRemove(id, freed));
+    for (ChunkId id : record.chunks) TRY(applyRemove(id, renamed.lost));
     return {};
   }
+  if (record.kind == RecordKind::kClone) return applyClone(record, renamed);
   uint32_t first = 0, end = 0;
   if (!record.pieces.empty()) {
     first = record.pieces.front().first;
@@ -166,12 +193,8 @@ Result<void> ChunkMaps::apply(const Record& record, std::vector<PhysRun>& freed)
   auto opened = open(record.chunk, first, end - first);
   TRY(opened);
   ChunkMap& chunk = **opened;
-  if (!chunk.exists_) {
-    if (record.kind == RecordKind::kZero) return {};  // it was all hole already
-    chunk.exists_ = true;
-    chunk.header_ = {};
-    ++chunks_;
-  }
+  if (!chunk.exists_ && record.kind == RecordKind::kZero) return {};  // it was all hole already
+  makeChunk(chunk);
   const bool withData = record.kind == RecordKind::kDirect || record.kind == RecordKind::kInline;
   size_t crcAt = 0;
   std::bitset<kChunkGroups> touched;
@@ -183,9 +206,10 @@ Result<void> ChunkMaps::apply(const Record& record, std::vector<PhysRun>& freed)
       ExtentGroup& group = chunk.make(index);
       uint32_t before = group.blocks();
       if (record.kind == RecordKind::kZero)
-        group.clear(at, n, freed);
+        group.clear(at, n, renamed.lost);
       else
-        group.assign(at, n, piece.phys + done, withData ? &record.crcs[crcAt] : nullptr, freed);
+        group.assign(at, n, piece.phys + done, withData ? &record.crcs[crcAt] : nullptr,
+                     renamed.lost);
       chunk.header_.blocks += group.blocks() - before;
       touched.set(index);
       if (withData) crcAt += n;
@@ -194,21 +218,71 @@ Result<void> ChunkMaps::apply(const Record& record, std::vector<PhysRun>& freed)
   }
   for (uint32_t index = 0; index < kChunkGroups; ++index)
     if (touched[index]) storeGroup(chunk, index);
-  chunk.header_.version = std::max(chunk.header_.version, record.version);
-  std::string key = keys::header(chunk.id());
-  std::string value = chunk.header_.encode(key);
-  metadata_.put(std::move(key), std::move(value));
-  account(index_.at(chunk.id()));
+  storeHeader(chunk, record.version);
   return {};
 }
 
-Result<void> ChunkMaps::applyRemove(ChunkId id, std::vector<PhysRun>& freed) {
+void ChunkMaps::clearBlocks(ChunkMap& chunk, uint32_t first, uint32_t end,
+                            std::vector<PhysRun>& lost) {
+  forGroups(first, end, [&](uint32_t index, uint32_t at, uint32_t n) {
+    if (!chunk.group(index)) return;
+    ExtentGroup& group = chunk.make(index);
+    const uint32_t before = group.blocks();
+    group.clear(at, n, lost);
+    if (group.blocks() == before) return;
+    chunk.header_.blocks -= before - group.blocks();
+    storeGroup(chunk, index);
+  });
+}
+
+Result<void> ChunkMaps::applyClone(const Record& record, Renamed& renamed) {
+  const CloneRange& range = record.clone;
+  auto sourceRef = open(range.source, range.sourceFirst, range.count);
+  TRY(sourceRef);
+  auto targetRef = open(record.chunk, range.first, range.count);
+  TRY(targetRef);
+  ChunkMap &source = **sourceRef, &target = **targetRef;
+  bool asRecorded = true;
+  for (const Piece& piece : record.pieces) {
+    const uint32_t first = piece.first - range.first + range.sourceFirst;
+    PhysBlock phys = piece.phys;
+    forGroups(first, first + piece.count, [&](uint32_t index, uint32_t at, uint32_t n) {
+      asRecorded = asRecorded && source.make(index).markShared(at, n, phys);
+      storeGroup(source, index);
+      phys += n;
+    });
+  }
+  if (!asRecorded) return damaged(range.source, "map, of which a part was cloned,");
+  makeChunk(target);
+  uint32_t next = range.first;
+  const uint32_t* crcs = record.crcs.data();
+  for (const Piece& piece : record.pieces) {
+    clearBlocks(target, next, piece.first, renamed.lost);
+    next = piece.first + piece.count;
+    PhysBlock phys = piece.phys;
+    forGroups(piece.first, next, [&](uint32_t index, uint32_t at, uint32_t n) {
+      ExtentGroup& group = target.make(index);
+      const uint32_t before = group.blocks();
+      group.share(at, n, phys, crcs, renamed.lost, renamed.gained);
+      target.header_.blocks += group.blocks() - before;
+      storeGroup(target, index);
+      phys += n;
+      crcs += n;
+    });
+  }
+  clearBlocks(target, next, range.first + range.count, renamed.lost);
+  storeHeader(target, record.version);
+  account(index_.at(source.id()));
+  return {};
+}
+
+Result<void> ChunkMaps::applyRemove(ChunkId id, std::vector<PhysRun>& lost) {
   auto opened = openAll(id);
   TRY(opened);
   ChunkMap& chunk = **opened;
   if (!chunk.exists_) return {};
   for (auto& slot : chunk.groups_) {
-    for (const auto& run : slot.group->runs()) appendRun(freed, run.phys, run.count);
+    for (const auto& run : slot.group->runs()) appendRun(lost, run.phys, run.count);
     metadata_.del(keys::group(id, slot.index));
   }
   metadata_.del(keys::header(id));

@@ -51,7 +51,7 @@ class ChunkMap {
         if (from >= to) continue;
         uint32_t skip = from - (g * kGroupBlocks + run.first);
         visit(ExtentGroup::Run{run.phys + skip, static_cast<uint8_t>(run.first + skip),
-                               static_cast<uint8_t>(to - from), run.written},
+                               static_cast<uint8_t>(to - from), run.written, run.shared},
               from, *grp);
       }
     }
@@ -88,9 +88,14 @@ class ChunkMaps {
   Result<ChunkRef> openHeader(ChunkId chunk) { return open(chunk, 0, 0); }
   Result<ChunkRef> openAll(ChunkId chunk) { return open(chunk, 0, kChunkBlocks); }
 
-  // Makes the change of `record` here and in the metadata's buffer. Places that lost their block
-  // are appended to `freed`. Idempotent.
-  Result<void> apply(const Record& record, std::vector<PhysRun>& freed);
+  // What a change did to the places' names. A place may have several: see clone().
+  struct Renamed {
+    std::vector<PhysRun> lost;    // a name
+    std::vector<PhysRun> gained;  // one more
+  };
+  // Makes the change of `record` here and in the metadata's buffer, and appends to `renamed`.
+  // Idempotent. kCorrupt also when a clone's source is not what its record says.
+  Result<void> apply(const Record& record, Renamed& renamed);
 
   [[nodiscard]] uint64_t chunks() const { return chunks_; }
   void setChunks(uint64_t chunks) { chunks_ = chunks; }
@@ -103,8 +108,12 @@ class ChunkMaps {
   };
   Result<void> loadGroups(ChunkMap& chunk, uint32_t from, uint32_t to);
   Result<void> adopt(ChunkMap& chunk, uint32_t index, std::string_view key, std::string_view value);
-  Result<void> applyRemove(ChunkId id, std::vector<PhysRun>& freed);
+  Result<void> applyRemove(ChunkId id, std::vector<PhysRun>& lost);
+  Result<void> applyClone(const Record& record, Renamed& renamed);
+  void clearBlocks(ChunkMap& chunk, uint32_t first, uint32_t end, std::vector<PhysRun>& lost);
+  void makeChunk(ChunkMap& chunk);
   void storeGroup(ChunkMap& chunk, uint32_t index);
+  void storeHeader(ChunkMap& chunk, ChunkVersion version);
   void account(std::list<Entry>::iterator entry);
   void evict();
 

@@ -1,6 +1,7 @@
 // The Store on a File and a LevelDB: the object behind osd/store.h. Its parts:
 //   - ChunkMaps: which block lies where, with its checksum; Metadata keeps them in LevelDB;
 //   - Allocator and BlockGuard: which blocks are free, and when a freed one may be used again;
+//     SharedPlaces: which have more names than one, so that a block which loses one is not free;
 //   - RingLog: makes changes durable; DeferredWrites: data that is durable only there so far.
 //
 // A mutation plans (places, space), makes large data durable in fresh places, appends one record,
@@ -24,6 +25,7 @@
 #include "osd/store/group_sync.h"
 #include "osd/store/metadata.h"
 #include "osd/store/record.h"
+#include "osd/store/shared_places.h"
 #include "osd/store/superblock.h"
 
 namespace cairn::osd {
@@ -77,6 +79,8 @@ class ChunkStore final : public Store {
   Task<Result<void>> allocate(ChunkId chunk, uint32_t offset, uint32_t length,
                               ChunkVersion version) override;
   Task<Result<void>> remove(std::vector<ChunkId> chunks) override;
+  Task<Result<void>> clone(ChunkId source, uint32_t sourceOffset, ChunkId target,
+                           uint32_t targetOffset, uint32_t length, ChunkVersion version) override;
 
   Task<Result<ReadData>> read(ChunkId chunk, uint32_t offset, uint32_t length) override;
   Result<std::vector<std::pair<uint32_t, uint32_t>>> extents(ChunkId chunk, uint32_t offset,
@@ -94,6 +98,10 @@ class ChunkStore final : public Store {
     uint64_t written = 0;
   };
   static Occupancy occupancy(const ChunkMap& chunk, uint32_t first, uint32_t count);
+  // Which of the blocks have a place that others name too; empty: none. While the caller holds the
+  // range only fewer can become shared.
+  [[nodiscard]] std::vector<bool> sharedBlocks(const ChunkMap& chunk, uint32_t first,
+                                               uint32_t count) const;
 
   // ---- Mutations (chunk_store_write.cc) ----
   [[nodiscard]] Result<void> alive() const;
@@ -109,6 +117,7 @@ class ChunkStore final : public Store {
   Task<Result<void>> writePiece(Buffer data, uint64_t offset);
   // Appends and, when durable, applies.
   Task<Result<void>> commit(Record record, Buffer data);
+  void forgetNames(const std::vector<PhysRun>& lost);
   void applyData(const Record& record, Lsn lsn, Buffer data);
 
   // ---- Reading (chunk_store_read.cc) ----
@@ -121,8 +130,7 @@ class ChunkStore final : public Store {
 
   // ---- Recovery (recovery.cc) ----
   Task<Result<void>> finishRecovery();
-  Result<void> rebuildFreeSpace();
-  Result<void> dropStaleDeferred();
+  Result<void> scanMaps();
 
   // ---- Background ----
   void startFlush();
@@ -138,6 +146,7 @@ class ChunkStore final : public Store {
   ChunkMaps maps_;
   Allocator allocator_;
   BlockGuard guard_;
+  SharedPlaces shared_;
   DeferredWrites deferred_;
   GroupSync dataSync_;
   Semaphore dataWrites_;
@@ -173,7 +182,8 @@ class Replayer {
   Lsn applied_;
 };
 
-// Goes through every entry of the metadata: headers against maps, and that no block is used twice.
+// Goes through every entry of the metadata: headers against maps, and that no block is used twice
+// but where all who name it say that it is shared.
 class MapScanner {
  public:
   // Told of each problem; false ends the scan with kCorrupt.
@@ -187,6 +197,8 @@ class MapScanner {
   [[nodiscard]] uint64_t usedBlocks() const { return usedBlocks_; }
   // Gives what no map names.
   void addFree(Allocator& allocator) const;
+  // What more than one block names. At the end.
+  SharedPlaces takeShared();
 
  private:
   bool entry(std::string_view key, std::string_view value, const Visit& visit);
@@ -202,6 +214,7 @@ class MapScanner {
   uint64_t chunks_ = 0;
   uint64_t usedBlocks_ = 0;
   std::vector<uint64_t> used_;  // one bit per data block
+  SharedPlaces shared_;         // those that are flagged as shared, with all their names
   std::optional<std::string> fatal_;
 };
 

@@ -49,9 +49,10 @@ class Fresh {
 
 enum class Keep { kReserved, kMapped };
 
-// Where each block of the range goes: where it is if `keep` covers that, else to a fresh place.
+// Where each block of the range goes: where it is if `keep` covers that and it is not one of
+// `shared`, else to a fresh place.
 std::vector<Piece> planPieces(const ChunkMap& chunk, uint32_t first, uint32_t count, Keep keep,
-                              const std::vector<PhysRun>& runs) {
+                              const std::vector<bool>& shared, const std::vector<PhysRun>& runs) {
   std::vector<Piece> pieces;
   Fresh fresh(runs);
   uint32_t next = first;
@@ -60,9 +61,12 @@ std::vector<Piece> planPieces(const ChunkMap& chunk, uint32_t first, uint32_t co
   };
   chunk.forRuns(first, count, [&](const ExtentGroup::Run& run, uint32_t block, const ExtentGroup&) {
     if (run.written && keep == Keep::kReserved) return;
-    fillTo(block);
-    appendPiece(pieces, {block, run.count, run.phys});
-    next = block + run.count;
+    for (uint32_t i = 0; i < run.count; ++i) {
+      if (!shared.empty() && shared[block + i - first]) continue;
+      fillTo(block + i);
+      appendPiece(pieces, {block + i, 1, run.phys + i});
+      next = block + i + 1;
+    }
   });
   fillTo(first + count);
   return pieces;
@@ -96,6 +100,21 @@ ChunkStore::Occupancy ChunkStore::occupancy(const ChunkMap& chunk, uint32_t firs
   });
   o.holes = count - o.written - o.reserved;
   return o;
+}
+
+std::vector<bool> ChunkStore::sharedBlocks(const ChunkMap& chunk, uint32_t first,
+                                           uint32_t count) const {
+  std::vector<bool> shared;
+  if (shared_.empty()) return shared;
+  chunk.forRuns(first, count, [&](const ExtentGroup::Run& run, uint32_t block, const ExtentGroup&) {
+    if (!run.shared) return;
+    for (uint32_t i = 0; i < run.count; ++i) {
+      if (!shared_.contains(run.phys + i)) continue;  // the others are gone
+      if (shared.empty()) shared.resize(count);
+      shared[block + i - first] = true;
+    }
+  });
+  return shared;
 }
 
 Task<Result<std::vector<PhysRun>>> ChunkStore::takeBlocks(const ChunkMap& chunk, uint32_t first,
@@ -142,16 +161,20 @@ Task<Result<void>> ChunkStore::write(ChunkId chunk, uint32_t offset, Buffer data
     auto fresh = co_await takeBlocks(*map, first, there.holes + there.written, there.written);
     if (fresh) {
       record.kind = RecordKind::kDirect;
-      record.pieces = planPieces(*map, first, count, Keep::kReserved, *fresh);
+      record.pieces = planPieces(*map, first, count, Keep::kReserved, {}, *fresh);
       co_return co_await writeDirect(std::move(record), std::move(data), std::move(*fresh));
     }
     // A full store still takes overwrites, in place through the log.
     if (there.written == 0) co_return fail(std::move(fresh).error());
   }
-  auto fresh = co_await takeBlocks(*map, first, there.holes, 0);
+  // What others name too is not overwritten: it gets places of its own, out of the reserve if need
+  // be.
+  const std::vector<bool> shared = sharedBlocks(*map, first, count);
+  const auto copies = static_cast<uint64_t>(std::count(shared.begin(), shared.end(), true));
+  auto fresh = co_await takeBlocks(*map, first, there.holes + copies, copies);
   CO_TRY(fresh);
   record.kind = RecordKind::kInline;
-  record.pieces = planPieces(*map, first, count, Keep::kMapped, *fresh);
+  record.pieces = planPieces(*map, first, count, Keep::kMapped, shared, *fresh);
   co_return co_await writeInline(std::move(record), std::move(data));
 }
 
@@ -262,6 +285,38 @@ Task<Result<void>> ChunkStore::allocate(ChunkId chunk, uint32_t offset, uint32_t
   co_return co_await commit(std::move(record), {});
 }
 
+Task<Result<void>> ChunkStore::clone(ChunkId source, uint32_t sourceOffset, ChunkId target,
+                                     uint32_t targetOffset, uint32_t length, ChunkVersion version) {
+  CO_TRY(checkRange(sourceOffset, length));
+  CO_TRY(checkRange(targetOffset, length));
+  if (source == target && sourceOffset < uint64_t{targetOffset} + length &&
+      targetOffset < uint64_t{sourceOffset} + length)
+    co_return fail(Errc::kInvalid, "source and target of a clone overlap");
+  CO_TRY(alive());
+  Record record;
+  record.kind = RecordKind::kClone;
+  record.chunk = target;
+  record.version = version;
+  record.clone = {source, blockOf(sourceOffset), blockOf(targetOffset), blockOf(length)};
+  const CloneRange& range = record.clone;
+  auto from = maps_.open(source, range.sourceFirst, range.count);
+  CO_TRY(from);
+  auto to = maps_.open(target, range.first, range.count);
+  CO_TRY(to);
+  if (!(*from)->exists())
+    co_return fail(Errc::kNotFound, "chunk " + std::to_string(source.value) + " does not exist");
+  (*from)->forRuns(range.sourceFirst, range.count,
+                   [&](const ExtentGroup::Run& run, uint32_t block, const ExtentGroup& group) {
+                     if (!run.written) return;
+                     const uint32_t at = block - range.sourceFirst + range.first;
+                     appendPiece(record.pieces, {at, run.count, run.phys});
+                     for (uint32_t i = 0; i < run.count; ++i)
+                       record.crcs.push_back(group.crc(run.first + i));
+                   });
+  if (record.pieces.empty()) co_return co_await zero(target, targetOffset, length, version);
+  co_return co_await commit(std::move(record), {});
+}
+
 Task<Result<void>> ChunkStore::remove(std::vector<ChunkId> chunks) {
   CO_TRY(alive());
   std::sort(chunks.begin(), chunks.end());
@@ -298,12 +353,12 @@ Task<Result<void>> ChunkStore::commit(Record record, Buffer data) {
   // Records behind one that could not be applied are not applied either: recovery does it all.
   CO_TRY(alive());
   CAIRN_ASSERT(*lsn == applied_ + 1, "records are applied in the order of the log");
-  std::vector<PhysRun> freed;
-  if (auto applied = maps_.apply(record, freed); !applied)
+  ChunkMaps::Renamed renamed;
+  if (auto applied = maps_.apply(record, renamed); !applied)
     co_return stop(applied.error(), "metadata");
   applied_ = *lsn;
-  for (const PhysRun& run : freed) deferred_.drop(run);
-  guard_.retire(freed);
+  for (const PhysRun& run : renamed.gained) shared_.add(run);
+  forgetNames(renamed.lost);
   if (record.kind == RecordKind::kInline) applyData(record, *lsn, std::move(data));
   if (metadata_.bufferedBytes() >= kMetadataBytes)
     if (auto flushed = metadata_.flush(applied_); !flushed)
@@ -313,12 +368,19 @@ Task<Result<void>> ChunkStore::commit(Record record, Buffer data) {
   co_return {};
 }
 
+// What nobody names any more is free.
+void ChunkStore::forgetNames(const std::vector<PhysRun>& lost) {
+  std::vector<PhysRun> freed;
+  for (const PhysRun& run : lost) shared_.release(run, freed);
+  for (const PhysRun& run : freed) deferred_.drop(run);
+  guard_.retire(freed);
+}
+
 void ChunkStore::applyData(const Record& record, Lsn lsn, Buffer data) {
   size_t at = 0;
   for (const Piece& piece : record.pieces)
     for (uint32_t i = 0; i < piece.count; ++i, at += kBlockSize)
-      deferred_.put(piece.phys + i,
-                    {data.slice(at, kBlockSize), lsn, record.chunk, piece.first + i});
+      deferred_.put(piece.phys + i, {data.slice(at, kBlockSize), lsn});
 }
 
 }  // namespace cairn::osd

@@ -12,7 +12,6 @@
 #include <optional>
 
 #include "common/base/env.h"
-#include "common/base/ids.h"
 #include "common/disk/disk.h"
 #include "common/reactor/sync.h"
 #include "common/wal/ring_log.h"
@@ -26,8 +25,6 @@ class DeferredWrites {
   struct Entry {
     Buffer data;  // one block
     Lsn lsn = 0;  // of its record
-    ChunkId chunk;
-    uint32_t block = 0;  // of the chunk
   };
   using Map = std::map<PhysBlock, Entry>;
 
@@ -35,7 +32,7 @@ class DeferredWrites {
       : env_(env), file_(file), superblock_(superblock), guard_(guard), lock_(env.reactor) {}
 
   void put(PhysBlock place, Entry entry) { entries_.insert_or_assign(place, std::move(entry)); }
-  // The places were freed, or written with newer data past the log.
+  // The places were freed: nobody names them any more.
   void drop(PhysRun run) {
     entries_.erase(entries_.lower_bound(run.start), entries_.lower_bound(run.start + run.count));
   }

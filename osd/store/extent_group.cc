@@ -10,11 +10,12 @@ namespace {
 
 // A stored run is one word: place (48 bits), first (6), count-1 (6), flags (4).
 constexpr uint64_t kFlagReserved = 1;
-constexpr uint64_t kKnownFlags = kFlagReserved;
+constexpr uint64_t kFlagShared = 2;
+constexpr uint64_t kKnownFlags = kFlagReserved | kFlagShared;
 
 uint64_t packRun(const ExtentGroup::Run& run) {
   return run.phys | uint64_t{run.first} << 48 | uint64_t(run.count - 1) << 54 |
-         (run.written ? 0 : kFlagReserved) << 60;
+         ((run.written ? 0 : kFlagReserved) | (run.shared ? kFlagShared : 0)) << 60;
 }
 
 uint32_t sealOf(std::string_view key, std::string_view body) {
@@ -43,7 +44,8 @@ size_t ExtentGroup::memoryBytes() const {
 ExtentGroup::Places ExtentGroup::expand() const {
   Places places;
   for (const Run& run : runs_)
-    for (uint32_t i = 0; i < run.count; ++i) places[run.first + i] = {run.phys + i, run.written};
+    for (uint32_t i = 0; i < run.count; ++i)
+      places[run.first + i] = {run.phys + i, run.written, run.shared};
   return places;
 }
 
@@ -55,12 +57,12 @@ void ExtentGroup::compress(const Places& places) {
     if (!runs_.empty()) {
       Run& last = runs_.back();
       if (last.first + last.count == i && last.phys + last.count == p.phys &&
-          last.written == p.written) {
+          last.written == p.written && last.shared == p.shared) {
         ++last.count;
         continue;
       }
     }
-    runs_.push_back({p.phys, static_cast<uint8_t>(i), 1, p.written});
+    runs_.push_back({p.phys, static_cast<uint8_t>(i), 1, p.written, p.shared});
   }
 }
 
@@ -72,10 +74,31 @@ void ExtentGroup::assign(uint32_t first, uint32_t count, PhysBlock phys, const u
   for (uint32_t i = 0; i < count; ++i) {
     Place& p = places[first + i];
     if (p.phys != kMaxPhysBlocks && p.phys != phys + i) appendRun(freed, p.phys, 1);
-    p = {phys + i, crcs != nullptr};
+    p = {phys + i, crcs != nullptr, false};
     crcs_[first + i] = crcs ? crcs[i] : 0;
   }
   compress(places);
+}
+
+void ExtentGroup::share(uint32_t first, uint32_t count, PhysBlock phys, const uint32_t* crcs,
+                        std::vector<PhysRun>& freed, std::vector<PhysRun>& named) {
+  const Places before = expand();
+  assign(first, count, phys, crcs, freed);
+  for (uint32_t i = 0; i < count; ++i)
+    if (before[first + i].phys != phys + i) appendRun(named, phys + i, 1);
+  CAIRN_ASSERT(markShared(first, count, phys), "what was just assigned is there");
+}
+
+bool ExtentGroup::markShared(uint32_t first, uint32_t count, PhysBlock phys) {
+  CAIRN_ASSERT(count > 0 && first + count <= kGroupBlocks, "a run lies inside its group");
+  Places places = expand();
+  for (uint32_t i = 0; i < count; ++i) {
+    Place& p = places[first + i];
+    if (!p.written || p.phys != phys + i) return false;
+    p.shared = true;
+  }
+  compress(places);
+  return true;
 }
 
 void ExtentGroup::clear(uint32_t first, uint32_t count, std::vector<PhysRun>& freed) {
@@ -114,9 +137,11 @@ std::optional<ExtentGroup> ExtentGroup::decode(std::string_view key, std::string
   for (uint32_t i = 0; i < count; ++i) {
     uint64_t word = d.get<uint64_t>();
     Run run{word & (kMaxPhysBlocks - 1), static_cast<uint8_t>(word >> 48 & 63),
-            static_cast<uint8_t>((word >> 54 & 63) + 1), (word >> 60 & kFlagReserved) == 0};
-    if (!d.ok() || (word >> 60 & ~kKnownFlags) != 0 || run.first < next ||
-        run.first + run.count > kGroupBlocks || run.phys + run.count > dataBlocks)
+            static_cast<uint8_t>((word >> 54 & 63) + 1), (word >> 60 & kFlagReserved) == 0,
+            (word >> 60 & kFlagShared) != 0};
+    if (!d.ok() || (run.shared && !run.written) || (word >> 60 & ~kKnownFlags) != 0 ||
+        run.first < next || run.first + run.count > kGroupBlocks ||
+        run.phys + run.count > dataBlocks)
       return std::nullopt;
     next = run.first + run.count;
     group.runs_.push_back(run);

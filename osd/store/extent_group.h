@@ -20,6 +20,7 @@ class ExtentGroup {
     uint8_t first = 0;
     uint8_t count = 0;
     bool written = false;
+    bool shared = false;  // written, and other blocks may name these places too
     bool operator==(const Run&) const = default;
   };
 
@@ -35,6 +36,13 @@ class ExtentGroup {
   void assign(uint32_t first, uint32_t count, PhysBlock phys, const uint32_t* crcs,
               std::vector<PhysRun>& freed);
   void clear(uint32_t first, uint32_t count, std::vector<PhysRun>& freed);
+  // As assign(), at places that other blocks name already. Those that the range did not name before
+  // are appended to `named`.
+  void share(uint32_t first, uint32_t count, PhysBlock phys, const uint32_t* crcs,
+             std::vector<PhysRun>& freed, std::vector<PhysRun>& named);
+  // Says of [first, first+count) that other blocks name these places too. False, and nothing was
+  // changed, unless it is written and lies at `phys`.
+  bool markShared(uint32_t first, uint32_t count, PhysBlock phys);
 
   // What runs() costs in memory, about.
   [[nodiscard]] size_t memoryBytes() const;
@@ -50,6 +58,7 @@ class ExtentGroup {
   struct Place {
     PhysBlock phys = kMaxPhysBlocks;  // kMaxPhysBlocks: a hole
     bool written = false;
+    bool shared = false;
   };
   using Places = std::array<Place, kGroupBlocks>;
   [[nodiscard]] Places expand() const;

@@ -4,7 +4,19 @@ namespace cairn::osd {
 
 namespace {
 bool hasCrcs(RecordKind kind) {
-  return kind == RecordKind::kDirect || kind == RecordKind::kInline;
+  return kind == RecordKind::kDirect || kind == RecordKind::kInline || kind == RecordKind::kClone;
+}
+
+// Two ranges within their chunks, apart if it is one chunk, and all pieces inside the target.
+bool sane(const CloneRange& c, const Record& r) {
+  auto inChunk = [&c](uint32_t first) {
+    return first < kChunkBlocks && c.count <= kChunkBlocks - first;
+  };
+  if (c.count == 0 || !inChunk(c.first) || !inChunk(c.sourceFirst)) return false;
+  if (c.source == r.chunk && c.first < c.sourceFirst + c.count && c.sourceFirst < c.first + c.count)
+    return false;
+  return !r.pieces.empty() && r.pieces.front().first >= c.first &&
+         r.pieces.back().first + r.pieces.back().count <= c.first + c.count;
 }
 }  // namespace
 
@@ -44,6 +56,12 @@ std::string Record::encode() const {
     e.put(piece.phys);
   }
   e.putBytes(crcs.data(), crcs.size() * sizeof(uint32_t));
+  if (kind == RecordKind::kClone) {
+    e.put(clone.source.value);
+    e.put(clone.sourceFirst);
+    e.put(clone.first);
+    e.put(clone.count);
+  }
   return std::move(e.out());
 }
 
@@ -52,7 +70,7 @@ std::optional<Record> Record::decode(Bytes bytes, uint64_t dataBlocks, Bytes& da
   Record r;
   data = {};
   uint8_t kind = d.get<uint8_t>();
-  if (kind < 1 || kind > static_cast<uint8_t>(RecordKind::kRemove)) return std::nullopt;
+  if (kind < 1 || kind > static_cast<uint8_t>(RecordKind::kClone)) return std::nullopt;
   r.kind = static_cast<RecordKind>(kind);
   if (r.kind == RecordKind::kRemove) {
     uint32_t count = d.get<uint32_t>();
@@ -78,6 +96,10 @@ std::optional<Record> Record::decode(Bytes bytes, uint64_t dataBlocks, Bytes& da
     r.crcs.resize(r.blocks());
     Bytes crcs = d.take(r.crcs.size() * sizeof(uint32_t));
     if (!crcs.empty()) std::memcpy(r.crcs.data(), crcs.data(), crcs.size());
+  }
+  if (r.kind == RecordKind::kClone) {
+    r.clone = {ChunkId(d.get<uint64_t>()), d.get<uint32_t>(), d.get<uint32_t>(), d.get<uint32_t>()};
+    if (!sane(r.clone, r)) return std::nullopt;
   }
   if (r.kind == RecordKind::kInline) data = d.take(r.blocks() * kBlockSize);
   if (!d.finished()) return std::nullopt;

@@ -24,6 +24,17 @@ enum class RecordKind : uint8_t {
   kReserve = 3,  // the pieces are reserved, without data
   kZero = 4,     // the blocks of the one piece become holes (`phys` is zero)
   kRemove = 5,
+  kClone = 6,  // the pieces name places of another range, which goes on naming them
+};
+
+// Whose places a clone names: block `first` + n of the record's chunk those of block
+// `sourceFirst` + n of `source`, for n below `count`.
+struct CloneRange {
+  ChunkId source;
+  uint32_t sourceFirst = 0;
+  uint32_t first = 0;
+  uint32_t count = 0;
+  bool operator==(const CloneRange&) const = default;
 };
 
 struct Record {
@@ -31,8 +42,9 @@ struct Record {
   ChunkId chunk;
   ChunkVersion version;
   std::vector<Piece> pieces;    // ascending
-  std::vector<uint32_t> crcs;   // kDirect, kInline: one per block, in order of the pieces
+  std::vector<uint32_t> crcs;   // kDirect, kInline, kClone: one per block, in order of the pieces
   std::vector<ChunkId> chunks;  // kRemove
+  CloneRange clone = {};        // kClone: of its range, what no piece covers becomes a hole
 
   [[nodiscard]] uint32_t blocks() const;
   // Everything but the data of kInline, which the caller appends.

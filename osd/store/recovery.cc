@@ -26,20 +26,21 @@ Result<void> Replayer::replay(Lsn lsn, Bytes bytes) {
                                     " of the store's log is malformed although its checksum "
                                     "matches: rebuild this store from its replicas");
   if (lsn == applied_ + 1) {
-    std::vector<PhysRun> freed;
-    TRY(maps_.apply(*record, freed));
-    for (const PhysRun& run : freed) drop(run);
+    ChunkMaps::Renamed renamed;  // counted when all is replayed
+    TRY(maps_.apply(*record, renamed));
     applied_ = lsn;
   }
-  // Whatever older data the log has for these places is void now, whoever it belonged to.
+  // Whatever older data the log has for these places is void now, whoever it belonged to. A place
+  // that only lost a name keeps it: it may have others, and nothing is written there again without
+  // a record of its own.
   if (record->kind == RecordKind::kDirect || record->kind == RecordKind::kReserve)
     for (const Piece& piece : record->pieces) drop({piece.phys, piece.count});
   if (record->kind == RecordKind::kInline)
     for (const Piece& piece : record->pieces)
       for (uint32_t i = 0; i < piece.count; ++i) {
         deferred_.insert_or_assign(
-            piece.phys + i, DeferredWrites::Entry{env_.buffers.copyOf(data.first(kBlockSize)), lsn,
-                                                  record->chunk, piece.first + i});
+            piece.phys + i,
+            DeferredWrites::Entry{env_.buffers.copyOf(data.first(kBlockSize)), lsn});
         data = data.subspan(kBlockSize);
       }
   return {};
@@ -94,15 +95,17 @@ bool MapScanner::entry(std::string_view key, std::string_view value, const Visit
     return !fatal_;
   }
   counted_ += group->blocks();
-  for (const auto& run : group->runs())
+  for (const auto& run : group->runs()) {
     for (PhysBlock b = run.phys; b < run.phys + run.count; ++b) {
       uint64_t bit = uint64_t{1} << b % 64;
-      if (used_[b / 64] & bit)
-        report(name + " uses block " + std::to_string(b) + " of the store, which is used already");
-      else
+      if ((used_[b / 64] & bit) == 0)
         ++usedBlocks_;
+      else if (!run.shared || !shared_.contains(b))
+        report(name + " uses block " + std::to_string(b) + " of the store, which is used already");
       used_[b / 64] |= bit;
     }
+    if (run.shared) shared_.add({run.phys, run.count});
+  }
   if (visit) visit(k->chunk, *k->group, *group);
   return !fatal_;
 }
@@ -122,6 +125,11 @@ Result<bool> MapScanner::next(size_t groups, const Visit& visit) {
   if (!more) finishChunk();
   if (fatal_) return fail(Errc::kCorrupt, *fatal_);
   return more;
+}
+
+SharedPlaces MapScanner::takeShared() {
+  shared_.discountFirst();
+  return std::move(shared_);
 }
 
 void MapScanner::addFree(Allocator& allocator) const {
@@ -170,8 +178,7 @@ Task<Result<void>> ChunkStore::finishRecovery() {
                        std::to_string(log_->lastAppended()) +
                        ": one of them was replaced or lost writes; rebuild this store from its "
                        "replicas");
-  CO_TRY(rebuildFreeSpace());
-  CO_TRY(dropStaleDeferred());
+  CO_TRY(scanMaps());
   if (log_->usedBytes() > 0) {
     CO_TRY(co_await checkpoint());
     CO_TRY(co_await log_->checkpoint());
@@ -179,32 +186,35 @@ Task<Result<void>> ChunkStore::finishRecovery() {
   co_return {};
 }
 
-Result<void> ChunkStore::rebuildFreeSpace() {
+// What the maps name is used; what the log kept for a place counts if it is what they say is there.
+// The rest was freed or overwritten since, by changes that the metadata had already.
+Result<void> ChunkStore::scanMaps() {
   MapScanner scanner(metadata_, files_.superblock, [](const std::string&) { return false; });
+  DeferredWrites::Map& kept = deferred_.entries();
+  DeferredWrites::Map current;
+  auto confirm = [&](ChunkId, uint32_t, const ExtentGroup& group) {
+    for (const auto& run : group.runs()) {
+      if (!run.written) continue;
+      for (auto it = kept.lower_bound(run.phys);
+           it != kept.end() && it->first < run.phys + run.count;) {
+        auto entry = it++;
+        const auto block = run.first + static_cast<uint32_t>(entry->first - run.phys);
+        if (crc32c(entry->second.data.bytes()) == group.crc(block))
+          current.insert(kept.extract(entry));
+      }
+    }
+  };
   for (;;) {
-    auto more = scanner.next(SIZE_MAX, nullptr);
+    auto more = scanner.next(SIZE_MAX, confirm);
     TRY(more);
     if (!*more) break;
   }
+  kept = std::move(current);
   scanner.addFree(allocator_);
+  shared_ = scanner.takeShared();
   maps_.setChunks(scanner.chunks());
   CAIRN_ASSERT(allocator_.freeBlocks() + scanner.usedBlocks() == files_.superblock.dataBlocks,
                "a block is either used or free");
-  return {};
-}
-
-// Of data from records whose changes the metadata had already, some was freed or overwritten since.
-// What counts is the map: only what it still names goes to its place.
-Result<void> ChunkStore::dropStaleDeferred() {
-  auto& entries = deferred_.entries();
-  for (auto it = entries.begin(); it != entries.end();) {
-    auto opened = maps_.open(it->second.chunk, it->second.block, 1);
-    TRY(opened);
-    auto place = (*opened)->place(it->second.block);
-    bool current =
-        place.written && place.phys == it->first && place.crc == crc32c(it->second.data.bytes());
-    it = current ? std::next(it) : entries.erase(it);
-  }
   return {};
 }
 

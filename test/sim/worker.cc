@@ -121,7 +121,7 @@ Task<void> Worker::run(Env& env, client::Filesystem& fs, client::Filesystem& oth
 }
 
 Task<bool> Worker::step() {
-  switch (random_.below(32)) {
+  switch (random_.below(35)) {
     case 0:
     case 1:
     case 2:
@@ -168,6 +168,10 @@ Task<bool> Worker::step() {
     case 29:
     case 30:
       return lookAsOther();
+    case 31:
+    case 32:
+    case 33:
+      return copySome();
     default:
       return lockStep();
   }
@@ -455,6 +459,10 @@ Task<bool> Worker::truncate() {
   uint64_t size = o->content.base() + random_.below(kSpace);
   if (random_.chance(1, 4)) size = 0;
   if (random_.chance(1, 4)) size = roundDown(size, kBlockSize);
+  co_return co_await setSizeOf(o, size);
+}
+
+Task<bool> Worker::setSizeOf(ObjectPtr o, uint64_t size) {
   client::AttrChange change;
   change.size = size;
   begin("truncate", *o, size, 0);
@@ -490,6 +498,38 @@ Task<bool> Worker::allocate() {
   if ((mode & FALLOC_FL_KEEP_SIZE) == 0) o->content.extend(at + n);
   if (mode != 0) o->content.zero(at, n);
   co_return expect("fallocate", co_await fs_->fallocate(o->handle, mode, at, n));
+}
+
+// copy_file_range between two files, mostly to the same place of a chunk, often as cp(1) does: all
+// of it, to a file that was emptied.
+Task<bool> Worker::copySome() {
+  ObjectPtr from = anyFile(), to = anyFile();
+  if (!from || from == to) co_return true;
+  if (!co_await ensureOpen(from) || !co_await ensureOpen(to)) co_return false;
+  const bool whole = random_.chance(1, 2) && from->content.base() >= to->content.base();
+  if (whole && !co_await setSizeOf(to, 0)) co_return false;
+  uint64_t at = from->content.base() + (whole ? 0 : random_.below(kSpace));
+  uint64_t n = whole ? 2 * kSpace : 1 + random_.below(kSpace);
+  if (random_.chance(1, 2)) at = std::max(from->content.base(), roundDown(at, kBlockSize));
+  uint64_t target = at;
+  if (to->content.base() == 0) target %= kChunkSize;
+  if (target < to->content.base() || target + n > to->content.base() + 2 * kSpace)
+    target = to->content.base() + random_.below(kSpace);
+  const std::string data = from->content.read(at, n);
+  begin("copy", *to, target, data.size());
+  if (!data.empty()) to->content.write(target, data);
+  for (uint64_t done = 0; done < n;) {
+    auto copied =
+        co_await fs_->copyRange(from->handle, at + done, to->handle, target + done, n - done);
+    if (!expect("copy", copied)) co_return false;
+    if (*copied == 0 && done != data.size())
+      co_return wrong("copy: " + std::to_string(done) + " bytes, expected " +
+                      std::to_string(data.size()));
+    if (*copied == 0) break;
+    done += *copied;
+  }
+  if (to->direct && !data.empty()) to->content.written(target, data);
+  co_return true;
 }
 
 Task<bool> Worker::fsync() {

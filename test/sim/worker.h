@@ -75,6 +75,7 @@ class Worker {
   Task<bool> readSome();
   Task<bool> truncate();
   Task<bool> allocate();
+  Task<bool> copySome();
   Task<bool> fsync();
   Task<bool> rename();
   Task<bool> remove();
@@ -115,6 +116,7 @@ class Worker {
 
   std::string anyName();
   ObjectPtr anyFile();  // one that has a name, or was removed while open
+  Task<bool> setSizeOf(ObjectPtr o, uint64_t size);
   [[nodiscard]] uint32_t links(const Object& o) const;
   [[nodiscard]] std::string bytes(uint64_t n);
   Buffer buffer(const std::string& data);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A data exerciser: one file, random operations on its bytes, checked byte by byte against memory. With several mounts
-they take turns, and each keeps its descriptors and its mapping from before.
+they take turns, and each keeps its descriptors and its mapping from before. A second file is copied to and from, at the same
+offsets, where a filesystem may share what both hold.
 
     fsx.py DIR                       one mount, or any directory
     fsx.py --mounts DIR DIR          two mounts of one cluster: the same directory of both
@@ -60,13 +61,16 @@ class Window:
 
 
 class Exerciser:
-    """The file through every mount: buffered and direct descriptors, and a mapping. An operation is a tuple
-    (name, mount, numbers...)."""
+    """The file through every mount: buffered and direct descriptors, and a mapping; its twin through one descriptor of each.
+    An operation is a tuple (name, mount, numbers...)."""
 
     def __init__(self, mounts, name, base, limit):
         self.paths = [os.path.join(m, name) for m in mounts]
         self.window = Window(base, limit)
-        os.close(os.open(self.paths[0], os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))
+        self.twin = Window(base, limit)
+        for path in (self.paths[0], self.paths[0] + "-twin"):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))
+        self.twins = [os.open(path + "-twin", os.O_RDWR) for path in self.paths]
         self.fds, self.direct, self.maps = [-1] * len(mounts), [-1] * len(mounts), [None] * len(mounts)
         self.copier = syscalls.Copier()
         for mount in range(len(mounts)):
@@ -88,8 +92,10 @@ class Exerciser:
     def finish(self):
         for mount in range(len(self.fds)):
             self.shut(mount)
+            os.close(self.twins[mount])
         os.close(self.copier.fd)
         os.unlink(self.paths[0])
+        os.unlink(self.paths[0] + "-twin")
 
     def apply(self, op):
         try:
@@ -100,8 +106,8 @@ class Exerciser:
         if size != self.window.size:
             raise Difference(f"size {size}, and not {self.window.size}")
 
-    def same(self, got, at, length):
-        expected = self.window.get(at, length)
+    def same(self, got, at, length, window=None):
+        expected = (window or self.window).get(at, length)
         if got == expected:
             return
         if len(got) != len(expected):
@@ -178,15 +184,46 @@ class Exerciser:
     def copy(self, mount, at, length, to):
         length = min(length, self.window.size - at, abs(to - at), self.window.base + self.window.limit - to)
         data = self.window.get(at, length)
-        os.fstat(self.fds[mount])  # as above
+        self.copy_bytes(self.fds[mount], at, self.fds[mount], to, length)
+        if length > 0:
+            self.window.put(to, data)
+
+    @staticmethod
+    def copy_bytes(source, at, target, to, length):
+        os.fstat(source)  # as above
+        os.fstat(target)
         done = 0
         while done < length:
-            n = os.copy_file_range(self.fds[mount], self.fds[mount], length - done, at + done, to + done)
+            n = os.copy_file_range(source, target, length - done, at + done, to + done)
             if n == 0:
                 raise Difference(f"{done} of {length} bytes were copied")
             done += n
+
+    def copy_out(self, mount, at, length, empty):
+        """To the twin; with `empty` as cp(1) does, to a file without chunks."""
+        if empty:
+            os.ftruncate(self.twins[mount], 0)
+            self.twin.resize(0)
+        length = min(length, self.window.size - at)
         if length > 0:
-            self.window.put(to, data)
+            self.copy_bytes(self.fds[mount], at, self.twins[mount], at, length)
+            self.twin.put(at, self.window.get(at, length))
+        self.twin_read(mount, at, length)
+
+    def copy_back(self, mount, at, length):
+        length = min(length, self.twin.size - at)
+        if length > 0:
+            self.copy_bytes(self.twins[mount], at, self.fds[mount], at, length)
+            self.window.put(at, self.twin.get(at, length))
+
+    def twin_read(self, mount, at, length):
+        self.same(os.pread(self.twins[mount], max(0, length), at), at, length, self.twin)
+
+    def twin_write(self, mount, at, length, start):
+        data = POOL[start:start + length]
+        self.all_of(os.pwrite(self.twins[mount], data, at), length)
+        if data:
+            self.twin.put(at, data)
 
     def reopen(self, mount):
         self.shut(mount)
@@ -219,6 +256,7 @@ class Exerciser:
 
     def all(self, mount):
         self.read(mount, self.window.base, self.window.limit)
+        self.twin_read(mount, self.window.base, self.window.limit)
         if self.window.base:
             self.read(mount, random.Random(self.window.size).randrange(self.window.base), BLOCK)
 
@@ -230,7 +268,8 @@ class Chooser:
         self.dice, self.window, self.mounts = dice, window, mounts
         self.largest = dice.choice([5000, 50_000, LARGEST])
         weights = {"read": 8, "write": 8, "append": 2, "read_direct": 2, "write_direct": 2, "truncate": 2, "allocate": 3,
-                   "map_read": 4, "map_write": 4, "copy": 2, "reopen": 0.7, "sync": 1, "seek": 1, "all": 0.7}
+                   "map_read": 4, "map_write": 4, "copy": 2, "copy_out": 2, "copy_back": 2, "twin_read": 1, "twin_write": 2, "reopen": 0.7,
+                   "sync": 1, "seek": 1, "all": 0.7}
         for name in weights:
             weights[name] *= dice.choice([0, 1, 1, 3])  # each sequence leans elsewhere
         weights["read"] += 1
@@ -267,6 +306,16 @@ class Chooser:
             return (name, mount, at, length, start, d.random() < 0.5)
         if name == "copy":
             return (name, mount, at, length, self.offset())
+        if name in ("copy_out", "copy_back"):
+            # Large enough to be shared, and often whole blocks.
+            at = d.choice([at, aligned, w.base])
+            length = d.choice([length, d.randrange(1, w.limit), w.limit])
+            length = min(length, end - at)
+            return (name, mount, at, length, d.random() < 0.3) if name == "copy_out" else (name, mount, at, length)
+        if name == "twin_read":
+            return (name, mount, at, length)
+        if name == "twin_write":
+            return (name, mount, at, length, start)
         if name == "sync":
             return (name, mount, d.random() < 0.5)
         if name == "seek":

@@ -252,8 +252,21 @@ FakeMds::Answer FakeMds::mutate(schema::Mutation::Reader m) {
       auto c = m.getAllocChunks();
       auto f = files.find(c.getIno());
       if (f == files.end()) return {Errc::kStale, {}};
-      for (uint32_t i = c.getFirst(); i < c.getFirst() + c.getCount(); ++i)
-        if (!f->second.chunks.contains(i)) f->second.chunks[i] = nextChunk_++;
+      const Pool& pool = map.pools.at(kPool);
+      for (uint32_t i = c.getFirst(); i < c.getFirst() + c.getCount(); ++i) {
+        const uint32_t n = i - c.getFirst();
+        const ChunkId near{n < c.getNear().size() ? c.getNear()[n] : 0};
+        auto there = f->second.chunks.find(i);
+        if (there != f->second.chunks.end()) {
+          if (!near || i * kChunkSize < f->second.size ||
+              pool.pgOf(ChunkId{there->second}) == pool.pgOf(near))
+            continue;
+          ++executed["replaced"];
+          dropChunks(f->second, i, uint64_t{i} + 1);
+        }
+        while (near && pool.pgOf(ChunkId{nextChunk_}) != pool.pgOf(near)) ++nextChunk_;
+        f->second.chunks[i] = nextChunk_++;
+      }
       ++f->second.changeVersion;
       return chunksIn(c.getIno(), c.getFirst(), c.getCount());
     }

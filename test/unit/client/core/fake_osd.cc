@@ -37,6 +37,20 @@ void FakeStorage::zero(uint64_t chunk, uint32_t offset, uint32_t length) {
   }
 }
 
+void FakeStorage::clone(uint64_t source, uint32_t from, uint64_t target, uint32_t at,
+                        uint32_t length) {
+  auto& to = chunks[target];
+  const auto& blocks = chunks[source];
+  for (uint32_t i = 0; i < length / kBlockSize; ++i) {
+    const auto n = static_cast<uint32_t>(at / kBlockSize + i);
+    auto b = blocks.find(static_cast<uint32_t>(from / kBlockSize + i));
+    if (b == blocks.end())
+      to.erase(n);
+    else
+      to[n] = b->second;
+  }
+}
+
 std::vector<uint8_t> FakeStorage::read(uint64_t chunk, uint32_t offset, uint32_t length) const {
   std::vector<uint8_t> out(length);
   auto it = chunks.find(chunk);
@@ -127,6 +141,20 @@ Result<OutMessage> FakeOsd::answer(schema::OsdRequest::Reader r, const InMessage
     case schema::OsdRequest::ALLOCATE: {
       auto q = r.getAllocate();
       note("allocate", q.getChunk(), q.getOffset(), q.getLength());
+      reply.setVersion(1);
+      return out;
+    }
+    case schema::OsdRequest::CLONE: {
+      auto q = r.getClone();
+      const Pool& pool = map_.pools.at(PoolId{r.getPool()});
+      for (uint64_t chunk : {q.getSource(), q.getTarget()}) {
+        if (storage_.gone.contains(chunk)) return fail(Errc::kStale, "removed");
+        if (pool.pgOf(ChunkId{chunk}).value != r.getPg()) return fail(Errc::kInvalid, "group");
+      }
+      if (!storage_.chunks.contains(q.getSource())) return fail(Errc::kStale, "not here");
+      storage_.clone(q.getSource(), q.getSourceOffset(), q.getTarget(), q.getTargetOffset(),
+                     q.getLength());
+      note("clone", q.getTarget(), q.getTargetOffset(), q.getLength());
       reply.setVersion(1);
       return out;
     }

@@ -20,6 +20,7 @@ struct FakeStorage {
 
   void write(uint64_t chunk, uint32_t offset, Bytes bytes);
   void zero(uint64_t chunk, uint32_t offset, uint32_t length);
+  void clone(uint64_t source, uint32_t from, uint64_t target, uint32_t at, uint32_t length);
   std::vector<uint8_t> read(uint64_t chunk, uint32_t offset, uint32_t length) const;
   [[nodiscard]] size_t blocks() const;
 };

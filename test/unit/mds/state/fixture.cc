@@ -257,6 +257,17 @@ Answer Mds::alloc(InodeId ino, uint32_t first, uint32_t count, By by) {
       std::move(by));
 }
 
+Answer Mds::allocNear(InodeId ino, uint32_t first, uint32_t count, std::vector<uint64_t> near) {
+  return run([&](auto m) {
+    auto c = m.initAllocChunks();
+    c.setIno(ino.value);
+    c.setFirst(first);
+    c.setCount(count);
+    auto list = c.initNear(static_cast<uint32_t>(near.size()));
+    for (uint32_t i = 0; i < near.size(); ++i) list.set(i, near[i]);
+  });
+}
+
 Answer Mds::removeChunks(InodeId ino, uint32_t first, uint32_t count) {
   return run([&](auto m) {
     auto c = m.initRemoveChunks();

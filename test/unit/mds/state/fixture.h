@@ -102,6 +102,8 @@ class Mds {
   Answer setattr(InodeId ino, const std::function<void(schema::Setattr::Builder)>& set, By by = {});
   Answer truncate(InodeId ino, uint64_t size, By by = {});
   Answer alloc(InodeId ino, uint32_t first, uint32_t count, By by = {});
+  // In the groups of these chunks, from `first` on.
+  Answer allocNear(InodeId ino, uint32_t first, uint32_t count, std::vector<uint64_t> near);
   Answer removeChunks(InodeId ino, uint32_t first, uint32_t count);
   Answer commit(InodeId ino, uint64_t size, bool tailCleaned = false, By by = {});
   Answer tailCleaned(InodeId ino, uint64_t size, By by = {});

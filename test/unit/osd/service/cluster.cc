@@ -251,6 +251,18 @@ OutMessage TestCluster::readRequest(uint64_t chunk, uint32_t offset, uint32_t le
   return m;
 }
 
+OutMessage TestCluster::cloneRequest(uint64_t source, uint32_t from, uint64_t target, uint32_t at,
+                                     uint32_t length) {
+  OutMessage m = request();
+  auto r = m.body<schema::OsdRequest>().initClone();
+  r.setSource(source);
+  r.setSourceOffset(from);
+  r.setTarget(target);
+  r.setTargetOffset(at);
+  r.setLength(length);
+  return m;
+}
+
 OutMessage TestCluster::replicateRequest(uint64_t chunk, uint32_t offset,
                                          const std::vector<uint8_t>& data, uint64_t version) {
   OutMessage m = request();
@@ -292,6 +304,13 @@ Result<TestCluster::Got> TestCluster::read(size_t from, uint64_t chunk, uint32_t
     CHECK(answer->payload().empty());
   }
   return got;
+}
+
+Result<uint64_t> TestCluster::clone(size_t to, uint64_t source, uint32_t from, uint64_t target,
+                                    uint32_t at, uint32_t length) {
+  auto answer = ask(to, cloneRequest(source, from, target, at, length));
+  TRY(answer);
+  return answer->body<schema::OsdReply>().getVersion();
 }
 
 Result<uint64_t> TestCluster::zero(size_t to, uint64_t chunk, uint32_t offset, uint32_t length) {

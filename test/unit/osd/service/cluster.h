@@ -88,6 +88,8 @@ class TestCluster {
   Result<uint64_t> write(size_t to, uint64_t chunk, uint32_t offset, std::vector<uint8_t> data);
   Result<Got> read(size_t from, uint64_t chunk, uint32_t offset, uint32_t length);
   Result<uint64_t> zero(size_t to, uint64_t chunk, uint32_t offset, uint32_t length);
+  Result<uint64_t> clone(size_t to, uint64_t source, uint32_t from, uint64_t target, uint32_t at,
+                         uint32_t length);
   Result<uint64_t> allocate(size_t to, uint64_t chunk, uint32_t offset, uint32_t length);
   // Any request. A client says it is session 77, an OSD or an MDS says it is `peer`.
   Result<InMessage> ask(size_t to, OutMessage message,
@@ -103,6 +105,8 @@ class TestCluster {
   OutMessage request();  // with the group's target filled in
   OutMessage writeRequest(uint64_t chunk, uint32_t offset, const std::vector<uint8_t>& data);
   OutMessage readRequest(uint64_t chunk, uint32_t offset, uint32_t length);
+  OutMessage cloneRequest(uint64_t source, uint32_t from, uint64_t target, uint32_t at,
+                          uint32_t length);
   OutMessage replicateRequest(uint64_t chunk, uint32_t offset, const std::vector<uint8_t>& data,
                               uint64_t version);
 

@@ -123,6 +123,29 @@ Task<Result<void>> FakeStore::remove(std::vector<ChunkId> chunks) {
   co_return Result<void>{};
 }
 
+Task<Result<void>> FakeStore::clone(ChunkId source, uint32_t sourceOffset, ChunkId target,
+                                    uint32_t targetOffset, uint32_t length, ChunkVersion version) {
+  Busy reading(*this, source, sourceOffset, uint64_t{sourceOffset} + length, false);
+  Busy changing(*this, target, targetOffset, uint64_t{targetOffset} + length, true);
+  co_await pause();
+  if (disk_->failMutations && disk_->failMutations->code != Errc::kNoSpace)
+    co_return fail(*disk_->failMutations);
+  if (!disk_->chunks.contains(source)) co_return fail(Errc::kNotFound, "no such chunk");
+  auto& to = disk_->chunks[target];
+  const auto& from = disk_->chunks[source];
+  for (uint32_t i = 0; i < length / kBlockSize; ++i) {
+    const auto at = static_cast<uint32_t>(targetOffset / kBlockSize + i);
+    to.blocks.erase(at);
+    to.reserved.erase(at);
+    auto b = from.blocks.find(static_cast<uint32_t>(sourceOffset / kBlockSize + i));
+    if (b != from.blocks.end()) to.blocks[at] = b->second;
+  }
+  to.version = std::max(to.version, version);
+  ++disk_->mutations;
+  ++disk_->clones;
+  co_return Result<void>{};
+}
+
 Task<Result<ReadData>> FakeStore::read(ChunkId chunk, uint32_t offset, uint32_t length) {
   CAIRN_ASSERT(offset % kBlockSize == 0 && length % kBlockSize == 0 && length != 0,
                "reads are whole blocks");

@@ -30,7 +30,7 @@ struct FakeDisk {
   std::optional<Error> failMutations;  // before anything is changed
   Duration delay = 50us;               // of each operation
   // What happened
-  uint64_t mutations = 0, reads = 0;
+  uint64_t mutations = 0, reads = 0, clones = 0;
   // Overlapping operations that the contract forbids.
   uint64_t violations = 0;
 
@@ -56,6 +56,8 @@ class FakeStore final : public Store {
   Task<Result<void>> allocate(ChunkId chunk, uint32_t offset, uint32_t length,
                               ChunkVersion version) override;
   Task<Result<void>> remove(std::vector<ChunkId> chunks) override;
+  Task<Result<void>> clone(ChunkId source, uint32_t sourceOffset, ChunkId target,
+                           uint32_t targetOffset, uint32_t length, ChunkVersion version) override;
   Task<Result<ReadData>> read(ChunkId chunk, uint32_t offset, uint32_t length) override;
   Result<std::vector<std::pair<uint32_t, uint32_t>>> extents(ChunkId chunk, uint32_t offset,
                                                              size_t limit) override;

@@ -74,6 +74,7 @@ TEST_CASE("a fenced session is served nothing; whoever lives is, and whoever is 
     z.setChunk(42);
     z.setLength(kB);
     all.push_back(std::move(allocate));
+    all.push_back(c.cloneRequest(42, 0, 43, 0, kB));
     OutMessage extents = c.request();
     extents.body<schema::OsdRequest>().initExtents().setChunk(42);
     all.push_back(std::move(extents));

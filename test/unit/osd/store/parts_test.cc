@@ -109,6 +109,7 @@ TEST_CASE("extent group: random changes against a plain array, through encoding"
     struct Plain {
       PhysBlock phys = kMaxPhysBlocks;
       bool written = false;
+      bool shared = false;
       uint32_t crc = 0;
     };
     std::array<Plain, kGroupBlocks> plain;
@@ -120,7 +121,17 @@ TEST_CASE("extent group: random changes against a plain array, through encoding"
       auto count = static_cast<uint32_t>(1 + random.below(kGroupBlocks - first));
       std::set<PhysBlock> expected;
       std::vector<PhysRun> freed;
-      const uint64_t what = random.below(3);
+      const uint64_t what = random.below(5);
+      if (what == 4) {
+        // Marked as it lies, or not at all.
+        const PhysBlock phys = plain[first].phys;
+        bool fits = phys != kMaxPhysBlocks;
+        for (uint32_t b = 0; b < count; ++b)
+          fits = fits && plain[first + b].written && plain[first + b].phys == phys + b;
+        if (phys != kMaxPhysBlocks) CHECK(group.markShared(first, count, phys) == fits);
+        for (uint32_t b = first; fits && b < first + count; ++b) plain[b].shared = true;
+        continue;
+      }
       for (uint32_t b = first; b < first + count; ++b)
         if (plain[b].phys != kMaxPhysBlocks) expected.insert(plain[b].phys);
       if (what == 0) {
@@ -129,9 +140,19 @@ TEST_CASE("extent group: random changes against a plain array, through encoding"
       } else {
         std::vector<uint32_t> crcs;
         for (uint32_t b = 0; b < count; ++b) crcs.push_back(static_cast<uint32_t>(random.next()));
-        group.assign(first, count, next, what == 1 ? crcs.data() : nullptr, freed);
+        const bool written = what != 2;
+        if (what == 3) {
+          std::vector<PhysRun> named;
+          group.share(first, count, next, crcs.data(), freed, named);
+          CHECK(named == std::vector<PhysRun>{{next, count}});
+          named.clear();
+          group.share(first, count, next, crcs.data(), freed, named);
+          CHECK(named.empty());
+        } else {
+          group.assign(first, count, next, written ? crcs.data() : nullptr, freed);
+        }
         for (uint32_t b = 0; b < count; ++b)
-          plain[first + b] = {next + b, what == 1, what == 1 ? crcs[b] : 0};
+          plain[first + b] = {next + b, written, what == 3, written ? crcs[b] : 0};
         next += count + random.below(2);
       }
       std::set<PhysBlock> got;
@@ -148,6 +169,7 @@ TEST_CASE("extent group: random changes against a plain array, through encoding"
           const Plain& p = plain[run.first + b];
           CHECK(p.phys == run.phys + b);
           CHECK(p.written == run.written);
+          CHECK(p.shared == run.shared);
           if (p.written) CHECK(again->crc(run.first + b) == p.crc);
           ++blocks;
         }
@@ -208,10 +230,31 @@ TEST_CASE("record: what is decoded is what was encoded, and garbage is refused")
   REQUIRE(removed);
   CHECK(removed->chunks == remove.chunks);
 
+  Record clone;
+  clone.kind = RecordKind::kClone;
+  clone.chunk = ChunkId(8);
+  clone.pieces = {{10, 2, 40}, {13, 1, 50}};
+  clone.crcs = {7, 8, 9};
+  clone.clone = {ChunkId(9), 100, 10, 5};
+  auto cloned = Record::decode(bytesOf(clone.encode()), 100, data);
+  REQUIRE(cloned);
+  CHECK(cloned->clone == clone.clone);
+  CHECK(cloned->pieces == clone.pieces);
+  CHECK(cloned->crcs == clone.crcs);
+  for (CloneRange bad : {CloneRange{ChunkId(9), 100, 10, 3},               // less than its pieces
+                         CloneRange{ChunkId(9), 100, 11, 5},               // behind their start
+                         CloneRange{ChunkId(9), kChunkBlocks - 4, 10, 5},  // outside the source
+                         CloneRange{ChunkId(8), 12, 10, 5}}) {             // over itself
+    Record wrong = clone;
+    wrong.clone = bad;
+    CHECK(!Record::decode(bytesOf(wrong.encode()), 100, data));
+  }
+
   // Whatever it is fed, it ends.
   SeededRandom random(1);
+  const std::string cloneBytes = clone.encode();
   for (int i = 0; i < 20'000; ++i) {
-    std::string garbage = bytes.substr(0, random.below(120));
+    std::string garbage = (i % 2 == 0 ? bytes : cloneBytes).substr(0, random.below(120));
     for (uint64_t flips = random.below(6); flips > 0 && !garbage.empty(); --flips)
       garbage[random.below(garbage.size())] = static_cast<char>(random.next());
     if (auto decoded = Record::decode(bytesOf(garbage), 100, data))

@@ -143,6 +143,12 @@ class StoreHost {
     return code(world.await(*node, store->allocate(ChunkId(chunk), block * kBlockSize,
                                                    blocks * kBlockSize, ChunkVersion(version))));
   }
+  Errc clone(uint64_t source, uint32_t from, uint64_t target, uint32_t to, uint32_t blocks,
+             uint64_t version) {
+    return code(world.await(
+        *node, store->clone(ChunkId(source), from * kBlockSize, ChunkId(target), to * kBlockSize,
+                            blocks * kBlockSize, ChunkVersion(version))));
+  }
   Errc remove(std::vector<uint64_t> chunks) {
     std::vector<ChunkId> ids;
     for (uint64_t c : chunks) ids.emplace_back(c);

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <map>
+#include <set>
 
 #include "common/reactor/sync.h"
 #include "test/unit/osd/store/store_harness.h"
@@ -33,9 +34,10 @@ struct ModelChunk {
 };
 
 struct Op {
-  enum class Kind { kWrite, kZero, kAllocate, kRemove, kRead } kind = Kind::kRead;
+  enum class Kind { kWrite, kZero, kAllocate, kRemove, kClone, kRead } kind = Kind::kRead;
   uint32_t chunk = 0, first = 0, count = 0;
   uint64_t tag = 0;
+  uint32_t source = 0, sourceFirst = 0;  // kClone
 };
 
 class Model {
@@ -63,6 +65,8 @@ class Model {
 
   uint64_t fullAnswers = 0;
   uint64_t acknowledged = 0;
+  uint64_t clones = 0;
+  uint64_t shared = 0;  // blocks that had another's place, at every start
   bool faults = false;
 
  private:
@@ -79,10 +83,11 @@ class Model {
     Op op;
     op.chunk = static_cast<uint32_t>(random_.below(kChunks));
     const uint64_t what = random_.below(100);
-    op.kind = what < 50   ? Op::Kind::kWrite
-              : what < 60 ? Op::Kind::kZero
-              : what < 67 ? Op::Kind::kAllocate
-              : what < 69 ? Op::Kind::kRemove
+    op.kind = what < 44   ? Op::Kind::kWrite
+              : what < 52 ? Op::Kind::kZero
+              : what < 58 ? Op::Kind::kAllocate
+              : what < 60 ? Op::Kind::kRemove
+              : what < 74 ? Op::Kind::kClone
                           : Op::Kind::kRead;
     // Small ones go through the log, large ones to fresh places.
     const uint32_t most = random_.chance(2, 3) ? 15 : 300;
@@ -92,6 +97,13 @@ class Model {
       op.first = 0;
       op.count = kBlocks;
     }
+    if (op.kind == Op::Kind::kClone) {
+      op.source = static_cast<uint32_t>(random_.below(kChunks));
+      op.sourceFirst = static_cast<uint32_t>(random_.below(kBlocks - op.count + 1));
+      if (op.source == op.chunk && op.sourceFirst < op.first + op.count &&
+          op.first < op.sourceFirst + op.count)
+        op.source = (op.source + 1) % kChunks;
+    }
     op.tag = nextTag_;
     nextTag_ += op.count;
     return op;
@@ -99,8 +111,17 @@ class Model {
 
   static Task<void> runOp(Model& m, Op op) {
     ModelChunk& chunk = m.chunks_[op.chunk];
-    auto lock =
-        co_await chunk.lock->lock(op.first, op.first + op.count, op.kind != Op::Kind::kRead);
+    RangeLock::Guard lock, sourceLock;
+    if (op.kind == Op::Kind::kClone && op.source == op.chunk) {
+      lock = co_await chunk.lock->lock(0, kBlocks, true);
+    } else {
+      const bool clone = op.kind == Op::Kind::kClone;
+      RangeLock& source = *m.chunks_[op.source].lock;
+      const uint32_t from = op.sourceFirst, to = from + op.count;
+      if (clone && op.source < op.chunk) sourceLock = co_await source.lock(from, to, false);
+      lock = co_await chunk.lock->lock(op.first, op.first + op.count, op.kind != Op::Kind::kRead);
+      if (clone && op.source > op.chunk) sourceLock = co_await source.lock(from, to, false);
+    }
     Store& store = *m.host_.store;
     const ChunkId id(op.chunk + 1);
     const auto offset = static_cast<uint32_t>(op.first * kBlockSize);
@@ -129,6 +150,11 @@ class Model {
       case Op::Kind::kRemove:
         done = co_await store.remove(std::vector<ChunkId>(1, id));
         break;
+      case Op::Kind::kClone:
+        done = co_await store.clone(ChunkId(op.source + 1),
+                                    static_cast<uint32_t>(op.sourceFirst * kBlockSize), id, offset,
+                                    length, version);
+        break;
       default:
         break;
     }
@@ -138,9 +164,18 @@ class Model {
   void note(ModelChunk& chunk, const Op& op, ChunkVersion version, const Result<void>& done) {
     if (!done && done.error().code == Errc::kNoSpace) {
       ++fullAnswers;
+      CHECK(op.kind != Op::Kind::kClone);
       return;  // and nothing was changed
     }
+    if (!done && done.error().code == Errc::kNotFound) {
+      CHECK((op.kind == Op::Kind::kClone && !chunks_[op.source].exists));
+      return;
+    }
     if (done) ++acknowledged;
+    if (op.kind == Op::Kind::kClone) {
+      noteClone(chunk, op, version, done.has_value());
+      return;
+    }
     for (uint32_t i = 0; i < op.count; ++i) {
       ModelBlock& block = chunk.blocks[op.first + i];
       if (op.kind == Op::Kind::kAllocate) continue;  // reads as before
@@ -161,6 +196,27 @@ class Model {
       chunk.exists = true;
       chunk.version = std::max(chunk.version, version.value);
     }
+  }
+
+  void noteClone(ModelChunk& chunk, const Op& op, ChunkVersion version, bool done) {
+    bool any = false;
+    for (uint32_t i = 0; i < op.count; ++i) {
+      const ModelBlock& source = chunks_[op.source].blocks[op.sourceFirst + i];
+      ModelBlock& block = chunk.blocks[op.first + i];
+      any |= source.tag != 0;
+      if (done) {
+        block = source;
+      } else {
+        block.maybe.push_back(source.tag);
+        block.maybe.insert(block.maybe.end(), source.maybe.begin(), source.maybe.end());
+      }
+    }
+    if (!done || chunks_[op.source].uncertain) chunk.uncertain = true;
+    if (!done) return;
+    ++clones;
+    if (!any && !chunk.exists) return;
+    chunk.exists = true;
+    chunk.version = std::max(chunk.version, version.value);
   }
 
   void compare(ModelChunk& chunk, const Op& op, const ReadData& data) {
@@ -186,7 +242,8 @@ class Model {
 
   // After recovery nothing is open any more: what is read now stays.
   void verifyAll() {
-    uint64_t blocks = 0, found = 0;
+    uint64_t blocks = 0, found = 0, written = 0;
+    std::set<uint64_t> tags;  // blocks that share a place have the same, and no others have
     auto listed = host_.store->list(ChunkId(0), 1000);
     REQUIRE(listed);
     for (const auto& c : *listed) blocks += c.info.blocks;
@@ -195,9 +252,13 @@ class Model {
       auto data = host_.read(c + 1, 0, kBlocks);
       REQUIRE_MESSAGE(data, data.error().text());
       compare(chunk, {Op::Kind::kRead, c, 0, kBlocks, 0}, *data);
-      for (uint32_t i = 0; i < kBlocks; ++i)
+      for (uint32_t i = 0; i < kBlocks; ++i) {
         chunk.blocks[i] = {
             data->hole ? 0 : tagOf(data->data.bytes().subspan(i * kBlockSize, kBlockSize)), {}};
+        if (chunk.blocks[i].tag == 0) continue;
+        ++written;
+        tags.insert(chunk.blocks[i].tag);
+      }
       auto info = host_.store->stat(ChunkId(c + 1));
       REQUIRE(info);
       if (!chunk.uncertain) CHECK(info->has_value() == chunk.exists);
@@ -214,7 +275,8 @@ class Model {
     }
     CHECK(listed->size() == found);
     CHECK(host_.store->space().chunks == found);
-    CHECK(host_.store->space().usedBytes == blocks * kBlockSize);
+    CHECK(host_.store->space().usedBytes == (blocks - written + tags.size()) * kBlockSize);
+    shared += written - tags.size();
   }
 
   void verifyExtents(uint32_t c, const ModelChunk& chunk, const ChunkInfo& info) {
@@ -290,6 +352,8 @@ TEST_CASE("store: random work and crashes leave exactly what was acknowledged") 
     Model model(seed, smallStore());
     model.run(10, 250);
     CHECK(model.acknowledged > 300);
+    CHECK(model.clones > 30);
+    CHECK(model.shared > 100);
   }
 }
 
