@@ -15,10 +15,6 @@ namespace {
 
 constexpr auto kNever = AccessPolicy::When::kNever, kAlways = AccessPolicy::When::kAlways;
 
-InodeId inoOf(FakeCluster& c, const std::string& name) {
-  return InodeId{c.mds.names.at(name)};
-}
-
 // A file whose data is stored and committed.
 std::shared_ptr<Handle> stored(FakeCluster& c, const std::string& name) {
   auto h = c.create(name);

@@ -16,10 +16,6 @@ namespace {
 
 using HandlePtr = std::shared_ptr<Handle>;
 
-InodeId inoOf(FakeCluster& c, const std::string& name) {
-  return InodeId{c.mds.names.at(name)};
-}
-
 Result<uint64_t> copy(FakeCluster& c, const HandlePtr& in, uint64_t from, const HandlePtr& out,
                       uint64_t to, uint64_t length) {
   return c.run(c.fs->copyRange(in, from, out, to, length));

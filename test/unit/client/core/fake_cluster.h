@@ -79,4 +79,8 @@ class FakeCluster {
 std::string pattern(size_t size, uint64_t seed);
 std::string join(const std::vector<Buffer>& parts);
 
+inline InodeId inoOf(FakeCluster& c, const std::string& name) {
+  return InodeId{c.mds.names.at(name)};
+}
+
 }  // namespace cairn::client::test

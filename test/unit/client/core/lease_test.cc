@@ -12,10 +12,6 @@ using namespace cairn::client::test;
 
 namespace {
 
-InodeId inoOf(FakeCluster& c, const std::string& name) {
-  return InodeId{c.mds.names.at(name)};
-}
-
 bool returned(FakeCluster& c, InodeId ino) {
   return c.world.runUntil([&] { return !c.mds.leases.contains(ino.value); }, 5s);
 }
