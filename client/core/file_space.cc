@@ -181,6 +181,8 @@ Task<Result<uint64_t>> File::seek(uint64_t offset, int whence) {
   if (whence != SEEK_DATA && whence != SEEK_HOLE)
     co_return fail(Errc::kInvalid, "seek is for data and holes");
   const bool data = whence == SEEK_DATA;
+  // The kernel does not write back what was stored into mapped pages before it asks this.
+  if (mapped()) co_await core_.dropPages(*this);
   auto use = co_await enter(LeaseMode::kRead);
   CO_TRY(use);
   co_await drain(0, UINT64_MAX);

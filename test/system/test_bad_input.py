@@ -176,6 +176,7 @@ with Cluster("bad-input", osds=1, replicas=1, osd_size="512MiB") as c:
     refused([CAIRN, "up", "--data", f"{d}/new", "--osds", "2", "--replicas", "3"], "replicas", "osds")
     check(not os.path.exists(f"{d}/new"), "a refused up leaves nothing behind")
     refused([CAIRN, "up", "--data", f"{d}/new", "--mount", f"{d}/point", "--osd-size", "900TiB"], "free")
+    refused([CAIRN, "up", "--data", f"{d}/new", "--mount", f"{d}/point", "--osd-size", "256MiB"], "256 MiB", "512 MiB")
     check(not os.path.exists(f"{d}/new") and not running(f"{d}/new"), "an up that failed leaves nothing behind")
     refused([CAIRN, "stat", "/etc/passwd"], "/etc/passwd", "Cairn")
     refused([CAIRN, "layout", "set", c.mount, "--pool", "nonesuch"], "nonesuch")

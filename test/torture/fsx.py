@@ -177,7 +177,7 @@ class Exerciser:
             os.fstat(self.fds[mount])
             data = POOL[start:start + length]
             self.copier.store(self.maps[mount].bytes, at - self.window.base, data)
-            if sync or len(self.fds) > 1:
+            if sync:
                 self.maps[mount].flush()
             self.window.put(at, data)
 
@@ -236,7 +236,6 @@ class Exerciser:
         """What SEEK_HOLE calls a hole reads as zeros; data and holes take turns up to the end."""
         size = self.window.size
         fd = self.fds[mount]
-        self.maps[mount].flush()  # Linux does not tell FUSE of stores before that, when it asks where data is
         while at < size:
             try:
                 data = os.lseek(fd, at, os.SEEK_DATA)

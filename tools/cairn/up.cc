@@ -239,6 +239,11 @@ Result<void> up(const UpOptions& o) {
                       ? defaultOsdBytes(directory, static_cast<unsigned>(e.osds.size()))
                       : parseBytes(o.osdSize);
       TRY(size);
+      if (*size < kMinOsdBytes)
+        return fail(Errc::kInvalid, "an OSD of " + formatBytes(*size) +
+                                        " is too small: its log alone takes 256 MiB; give it at "
+                                        "least " +
+                                        formatBytes(kMinOsdBytes) + " with --osd-size");
       e.osdBytes = *size;
     }
     TRY(e.save());
