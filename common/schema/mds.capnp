@@ -132,6 +132,13 @@ struct Heartbeat {
   mapEpoch @2 :UInt64;
   bytesUsed @3 :UInt64;
   bytesTotal @4 :UInt64;
+  recovery @5 :Recovery;    # of the groups whose primary it is
+}
+
+struct Recovery {
+  chunksLeft @0 :UInt64;    # of all members that are joining together: chunks still to be made equal
+  bytesLeft @1 :UInt64;     # an estimate: what those chunks hold
+  bytesDone @2 :UInt64;     # sent to members since the daemon was started
 }
 
 # ---- mutations: these become commands ----
@@ -160,6 +167,7 @@ struct Mutation {
     bootstrap @19 :Bootstrap;       # the first command of a cluster
     removeChunks @20 :Chunks;       # whole chunks of a punched hole go to the garbage
     accessed @21 :Accessed;
+    groupReport @22 :List(GroupChange); # from OSDs
   }
 }
 
@@ -298,6 +306,19 @@ struct OsdState {
   in @2 :Bool;
 }
 
+struct GroupChange {
+  # What the primary of a group says of one other OSD in it. Counts only while the group has this epoch.
+  enum Kind {
+    synced @0;              # it was joining and is equal now
+    failed @1;              # it lacks a mutation: it leaves `osds` (never the last one) before that is acknowledged
+  }
+  pool @0 :UInt32;
+  pg @1 :UInt32;
+  epoch @2 :UInt64;
+  member @3 :UInt32;
+  kind @4 :Kind;
+}
+
 struct PoolCreate {
   name @0 :Text;
   replicas @1 :UInt16;
@@ -391,6 +412,8 @@ struct MapReply {
   epoch @0 :UInt64;
   leaseMs @1 :UInt32;         # the receiver may act on its map for so long after it SENT the request
   map @2 :Types.ClusterMap;   # null if the sender's epoch was this one
+  adopted @3 :UInt64;         # heartbeat: every OSD that may serve has this epoch or a newer one. A new primary serves
+                              # only once this has reached its group's epoch: then no older primary does any more.
 }
 
 struct MdsPush {

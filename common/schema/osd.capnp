@@ -16,7 +16,7 @@ struct OsdRequest {
     read @3 :Read;         # primary only
     write @4 :Write;       # primary only; the reply means durable on every in-sync replica
     zero @5 :Zero;         # primary only; durable likewise
-    remove @6 :RemoveChunks;     # from the MDS, to every member; idempotent
+    remove @6 :RemoveChunks;     # from the MDS, to the primary; durable likewise; idempotent
     allocate @7 :Zero;     # primary only; reserves space: later writes there do not fail for lack of it
     extents @8 :Extents;   # primary only; where data is, for SEEK_DATA / SEEK_HOLE
     stat @9 :Stat;         # any member
@@ -24,6 +24,9 @@ struct OsdRequest {
     list @11 :Inventory;        # any member: the chunks it stores, for fsck
     ping @12 :Void;
     clone @15 :Clone;      # primary only; durable likewise
+    changes @16 :Changes;  # from the primary, to the others: what they hold
+    digest @17 :Digest;    # from the primary, to the others: whether theirs equals its own
+    fetch @18 :Read;       # from the primary, to the others: for what it lost
   }
   session @13 :UInt64;     # of the client that asks; 0 for daemons. A fenced one -> kSessionExpired (ClusterMap.fence)
   mapEpoch @14 :UInt64;    # an OSD with an older map gets a newer one before it serves this
@@ -74,13 +77,29 @@ struct Stat {
 
 struct Replicate {
   # One mutation as the primary ordered it. Write payloads are whole blocks here.
-  version @0 :UInt64;      # what the chunk's version becomes
+  version @0 :UInt64;      # its number in the group; the chunk's version becomes this
+  committed @6 :UInt64;    # every mutation up to this number is durable on every in-sync member, the receiver among them; 0:
+                           # nothing is said
   union {
     write @1 :Write;
     zero @2 :Zero;
     allocate @3 :Zero;
     clone @4 :Clone;       # of the receiver's own blocks of the source
+    remove @5 :RemoveChunks;   # chunk i has number version + i
   }
+}
+
+struct Changes {
+  # Chunks of the group whose last change has a number above `after`, ascending by (number, chunk).
+  after @0 :UInt64;
+  afterChunk @1 :UInt64;   # of that number: only chunks with greater ids; 2^64-1 for none
+  limit @2 :UInt32;
+}
+
+struct Digest {
+  chunk @0 :UInt64;
+  offset @1 :UInt32;       # multiples of 4 KiB
+  length @2 :UInt32;       # at most 4 MiB
 }
 
 struct Inventory {
@@ -96,6 +115,8 @@ struct OsdReply {
     stat @3 :StatReply;
     list @4 :ListReply;
     version @5 :UInt64;    # of a write, zero, allocate or clone
+    changes @7 :ChangesReply;
+    digest @8 :DigestReply;
   }
   pgEpoch @6 :UInt64;      # ours, also with kStaleEpoch
 }
@@ -123,4 +144,19 @@ struct ListReply {
   chunks @0 :List(StatEntry);
   more @1 :Bool;
   struct StatEntry { chunk @0 :UInt64; version @1 :UInt64; blocks @2 :UInt32; }
+}
+
+struct ChangesReply {
+  struct Change { chunk @0 :UInt64; version @1 :UInt64; removed @2 :Bool; }
+  committed @0 :UInt64;    # the largest that it was told (Replicate.committed)
+  last @1 :UInt64;         # the largest number of any mutation here
+  trimmed @2 :UInt64;      # removals up to this number may be missing from `changes`
+  changes @3 :List(Change);
+  more @4 :Bool;
+}
+
+struct DigestReply {
+  exists @0 :Bool;
+  version @1 :UInt64;
+  hashes @2 :Data;         # 16 bytes for each block: the start of its SHA-256; zeros for a hole
 }

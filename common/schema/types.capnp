@@ -74,8 +74,10 @@ struct OsdInfo {
 }
 
 struct PgInfo {
-  epoch @0 :UInt64;           # of the last change of this list; every data request carries it
+  epoch @0 :UInt64;           # of the last change of these lists; every data request carries it
   osds @1 :List(UInt32);      # ordered: the first is the primary. All of them hold every acknowledged write.
+  joining @2 :List(UInt32);   # OSDs that are up and belong here, but lack something: the primary sends them every new
+                              # mutation too, makes them equal, and reports them (GroupReport); then they move to `osds`
 }
 
 struct PoolInfo {
@@ -89,6 +91,7 @@ struct PoolInfo {
   pgs @7 :List(PgInfo);       # by PgIndex
   stripeUnit @8 :UInt32;
   anyClass @9 :Bool;          # do not restrict to deviceClass
+  minSize @10 :UInt16;        # with fewer `osds` a group takes no mutations
 }
 
 struct ClusterMap {

@@ -52,6 +52,8 @@ Result<void> dispatch(OpContext& ctx) {
       return removeChunks(ctx, m.getRemoveChunks());
     case Kind::ACCESSED:
       return accessed(ctx, m.getAccessed());
+    case Kind::GROUP_REPORT:
+      break;
   }
   // Written by a newer program. Every member of this version answers the same, and the log goes on.
   return fail(Errc::kNotSupported, "this MDS does not know that kind of mutation");

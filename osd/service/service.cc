@@ -252,6 +252,10 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
       timer.done(result);
       co_return result;
     }
+    case schema::OsdRequest::CHANGES:
+    case schema::OsdRequest::DIGEST:
+    case schema::OsdRequest::FETCH:
+      break;
   }
   co_return fail(Errc::kNotSupported, "an operation that this release does not know");
 }
