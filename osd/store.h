@@ -49,7 +49,41 @@ struct Space {
   uint64_t chunks = 0;
 };
 
+// The placement group that a chunk belongs to, for ever.
+struct GroupId {
+  PoolId pool;
+  PgIndex pg;
+  constexpr auto operator<=>(const GroupId&) const = default;
+};
+
+// Where a mutation stands in the history of its group. Its number becomes the chunk's version, or
+// the chunk keeps the one that it has, if that is greater.
+struct Stamp {
+  GroupId group;
+  ChunkVersion version;
+  // Every mutation of the group up to this number is durable on every OSD in sync. Recorded,
+  // durable with the mutation, as the maximum of what was said; 0 says nothing.
+  ChunkVersion committed;
+};
+
+// What the store knows of a group.
+struct GroupState {
+  ChunkVersion committed;
+  ChunkVersion last;     // the greatest number of any mutation here
+  ChunkVersion trimmed;  // removals up to this number may have been forgotten
+};
+
+// The last change of a chunk. A chunk that was removed keeps one, without a place or a block, until
+// trimRemovals().
+struct Changed {
+  ChunkVersion version;
+  ChunkId chunk;
+  bool removed = false;
+  constexpr auto operator<=>(const Changed&) const = default;
+};
+
 struct ChunkInfo {
+  GroupId group;
   ChunkVersion version;
   uint32_t blocks = 0;  // that have a place: written or reserved
 };
@@ -73,8 +107,8 @@ class Store {
   // Makes a new store for `cluster`, and its directory; on failure nothing is left behind. kExists
   // if the directory or the device holds one.
   static Task<Result<void>> create(Env& env, StoreOptions options, Uuid cluster);
-  // Recovers and opens. kNotFound: no store here; kVersion: newer format; kBusy: in use by a live
-  // daemon; kCorrupt.
+  // Recovers and opens. kNotFound: no store here; kVersion: newer or older format; kBusy: in use by
+  // a live daemon; kCorrupt.
   static Task<Result<std::unique_ptr<Store>>> open(Env& env, StoreOptions options);
   // Checkpoints and closes; nothing else runs on the store.
   virtual Task<void> close() = 0;
@@ -86,26 +120,25 @@ class Store {
   virtual Task<Result<void>> recordOsdId(OsdId id) = 0;
 
   // Stores whole blocks: `offset` and `data.size()` are multiples of 4 KiB, one CRC per block (the
-  // caller has verified them). Makes the chunk if it does not exist. `version` must be greater than
-  // the chunk's, or it is recorded as the maximum of both.
+  // caller has verified them). Makes the chunk if it does not exist, also if it was removed.
+  // Mutations of one chunk name one group always: kInvalid otherwise.
   virtual Task<Result<void>> write(ChunkId chunk, uint32_t offset, Buffer data,
-                                   std::vector<uint32_t> crcs, ChunkVersion version) = 0;
-  // Whole blocks; they read as zeros afterwards and their space is free. Nothing happens if the
-  // chunk does not exist.
-  virtual Task<Result<void>> zero(ChunkId chunk, uint32_t offset, uint32_t length,
-                                  ChunkVersion version) = 0;
+                                   std::vector<uint32_t> crcs, Stamp stamp) = 0;
+  // Whole blocks; they read as zeros afterwards and their space is free. If the chunk does not
+  // exist, nothing happens, and nothing is recorded.
+  virtual Task<Result<void>> zero(ChunkId chunk, uint32_t offset, uint32_t length, Stamp stamp) = 0;
   // Whole blocks; reserves space for the holes of the range, which read as zeros until written.
   virtual Task<Result<void>> allocate(ChunkId chunk, uint32_t offset, uint32_t length,
-                                      ChunkVersion version) = 0;
-  virtual Task<Result<void>> remove(std::vector<ChunkId> chunks) = 0;
+                                      Stamp stamp) = 0;
+  // Chunk i of the list has number stamp.version + i. Recorded also of chunks that do not exist.
+  virtual Task<Result<void>> remove(std::vector<ChunkId> chunks, Stamp stamp) = 0;
   // Whole blocks; makes the target range read as the source range does, without moving or storing
-  // data: both name the same places from then on, until one of them is changed. Reserved space of
-  // the source is none of the target's. kNotFound if the source chunk does not exist. The two may
-  // be ranges of one chunk that do not overlap; kInvalid if they do. To the caller's locks this is
-  // a read of the source and a mutation of the target.
+  // data: both name the same places from then on, until one of them is changed. Makes the target.
+  // Reserved space of the source is none of the target's. kNotFound if the source chunk does not
+  // exist. The two may be ranges of one chunk that do not overlap; kInvalid if they do. To the
+  // caller's locks this is a read of the source and a mutation of the target.
   virtual Task<Result<void>> clone(ChunkId source, uint32_t sourceOffset, ChunkId target,
-                                   uint32_t targetOffset, uint32_t length,
-                                   ChunkVersion version) = 0;
+                                   uint32_t targetOffset, uint32_t length, Stamp stamp) = 0;
 
   // Whole blocks. A chunk that does not exist is all hole.
   virtual Task<Result<ReadData>> read(ChunkId chunk, uint32_t offset, uint32_t length) = 0;
@@ -118,6 +151,25 @@ class Store {
   virtual Result<bool> isHole(ChunkId chunk, uint32_t offset, uint32_t length) = 0;
   virtual Result<std::optional<ChunkInfo>> stat(ChunkId chunk) = 0;
   virtual Result<std::vector<ListedChunk>> list(ChunkId after, size_t limit) = 0;
+
+  // ---- The history of a placement group: one entry for each of its chunks, its last change ----
+
+  // All zero when nothing is known of it.
+  virtual Result<GroupState> groupState(GroupId group) = 0;
+  // Ascending by (version, chunk): those behind `after`, at most `limit`. Costs what it returns,
+  // not what the group holds.
+  virtual Result<std::vector<Changed>> changes(GroupId group, Changed after, size_t limit) = 0;
+  // Groups of which anything is known, ascending.
+  virtual Result<std::vector<GroupId>> groups() = 0;
+  // Forgets the removals up to `upTo`, also those that come with such a number later. When there is
+  // much to go through it stops on the way, and GroupState.trimmed says where: call again. Need not
+  // be durable when it completes; doing it twice is harmless.
+  virtual Result<void> trimRemovals(GroupId group, ChunkVersion upTo) = 0;
+  // Removes all chunks of the group and forgets everything about it. Durable when it completes; if
+  // it fails or the process ends on the way, part of the chunks are gone and the rest stay as they
+  // are. Nothing else runs on the group.
+  virtual Task<Result<void>> dropGroup(GroupId group) = 0;
+
   [[nodiscard]] virtual Space space() const = 0;
 };
 

@@ -112,24 +112,22 @@ Result<void> Replicator::learnVersion(const ChunkTable::Ref& chunk) {
   return {};
 }
 
-Task<Result<void>> Replicator::apply(const ChunkTable::Ref& chunk, Mutation m,
-                                     ChunkVersion version) {
-  chunk->last = std::max(chunk->last, version);
+Task<Result<void>> Replicator::apply(const ChunkTable::Ref& chunk, Mutation m, Stamp stamp) {
+  chunk->last = std::max(chunk->last, stamp.version);
   Result<void> done;
   switch (m.kind) {
     case Mutation::Kind::kWrite:
-      done = co_await store_.write(chunk.id(), m.offset, std::move(m.data), std::move(m.crcs),
-                                   version);
+      done =
+          co_await store_.write(chunk.id(), m.offset, std::move(m.data), std::move(m.crcs), stamp);
       break;
     case Mutation::Kind::kZero:
-      done = co_await store_.zero(chunk.id(), m.offset, m.length, version);
+      done = co_await store_.zero(chunk.id(), m.offset, m.length, stamp);
       break;
     case Mutation::Kind::kAllocate:
-      done = co_await store_.allocate(chunk.id(), m.offset, m.length, version);
+      done = co_await store_.allocate(chunk.id(), m.offset, m.length, stamp);
       break;
     case Mutation::Kind::kClone:
-      done =
-          co_await store_.clone(m.source, m.sourceOffset, chunk.id(), m.offset, m.length, version);
+      done = co_await store_.clone(m.source, m.sourceOffset, chunk.id(), m.offset, m.length, stamp);
       // Removed, and so long ago or before a restart that nothing is left of it.
       if (!done && done.error().code == Errc::kNotFound)
         done = fail(Errc::kStale, done.error().message);
@@ -184,7 +182,7 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, Target target,
   std::vector<Task<Result<void>>> sends;
   sends.reserve(replicas.size() + 1);
   for (OsdId id : replicas) sends.push_back(forward(id, target, chunk.id(), &mutation, version));
-  sends.push_back(apply(chunk, mutation, version));
+  sends.push_back(apply(chunk, mutation, {{target.pool, target.pg}, version, {}}));
   auto results = co_await whenAll(env_.reactor, std::move(sends));
 
   const Result<void>& ours = results.back();
@@ -214,7 +212,7 @@ Task<void> Replicator::undo(std::vector<OsdId> replicas, Target target,
                             const ChunkTable::Ref& chunk, uint32_t offset, uint32_t length) {
   const Mutation hole{Mutation::Kind::kZero, offset, length, {}, {}};
   const ChunkVersion version = chunk->last = ChunkVersion{chunk->last.value + 1};
-  if (!co_await apply(chunk, hole, version)) co_return;
+  if (!co_await apply(chunk, hole, {{target.pool, target.pg}, version, {}})) co_return;
   std::vector<Task<Result<void>>> sends;
   for (OsdId id : replicas) sends.push_back(forward(id, target, chunk.id(), &hole, version));
   auto results = co_await whenAll(env_.reactor, std::move(sends));

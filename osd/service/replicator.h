@@ -67,7 +67,7 @@ class Replicator {
   Task<Result<ChunkVersion>> mutate(Placement at, Target target, const ChunkTable::Ref& chunk,
                                     Mutation mutation);
   // On this OSD alone: what a replica does. The lock is held.
-  Task<Result<void>> apply(const ChunkTable::Ref& chunk, Mutation mutation, ChunkVersion version);
+  Task<Result<void>> apply(const ChunkTable::Ref& chunk, Mutation mutation, Stamp stamp);
 
   // Settles debts until stop().
   Task<void> run();

@@ -237,7 +237,8 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
       std::vector<ChunkId> chunks;
       chunks.reserve(list.size());
       for (uint64_t id : list) chunks.emplace_back(id);
-      co_return co_await timed(probe_.remove, clock, remove(std::move(chunks)));
+      co_return co_await timed(probe_.remove, clock,
+                               remove({ctx.target.pool, ctx.target.pg}, std::move(chunks)));
     }
     case schema::OsdRequest::LIST: {
       OpTimer timer(probe_.list, clock);

@@ -87,7 +87,7 @@ class Service final : public RpcHandler {
   Task<Result<OutMessage>> stat(Context ctx, ChunkId chunk);
   Task<Result<OutMessage>> replicate(Context ctx, schema::Replicate::Reader request, Buffer payload,
                                      const Identity& sender);
-  Task<Result<OutMessage>> remove(std::vector<ChunkId> chunks);
+  Task<Result<OutMessage>> remove(GroupId group, std::vector<ChunkId> chunks);
   Result<OutMessage> list(ChunkId after, size_t limit);
   Result<OutMessage> ping();
 

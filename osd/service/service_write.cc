@@ -242,14 +242,15 @@ Task<Result<OutMessage>> Service::replicate(Context ctx, schema::Replicate::Read
   if (chunks_.buried(chunk)) co_return fail(removedChunk(chunk));
   if (clones && chunks_.buried(m.source)) co_return fail(removedChunk(m.source));
   const uint64_t bytes = m.data.size();
-  CO_TRY(co_await replicator_.apply(locked.target, std::move(m), version));
+  CO_TRY(co_await replicator_.apply(locked.target, std::move(m),
+                                    {{ctx.target.pool, ctx.target.pg}, version, {}}));
   probe_.bytesReplicated += bytes;
   OutMessage out = reply(ctx.target);
   out.body<schema::OsdReply>().setVersion(version.value);
   co_return out;
 }
 
-Task<Result<OutMessage>> Service::remove(std::vector<ChunkId> chunks) {
+Task<Result<OutMessage>> Service::remove(GroupId group, std::vector<ChunkId> chunks) {
   std::erase(chunks, ChunkId{});
   std::sort(chunks.begin(), chunks.end());
   chunks.erase(std::unique(chunks.begin(), chunks.end()), chunks.end());
@@ -266,7 +267,7 @@ Task<Result<OutMessage>> Service::remove(std::vector<ChunkId> chunks) {
       chunks_.settleAll(refs.back(), {0, kBlocksPerChunk});
       refs.back()->lastKnown = false;
     }
-    CO_TRY(co_await store_.remove(chunks));
+    CO_TRY(co_await store_.remove(chunks, {group, {}, {}}));
   }
   OutMessage out;
   out.body<schema::OsdReply>().setNone();

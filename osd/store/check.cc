@@ -5,6 +5,7 @@
 #include "common/crc/crc32c.h"
 #include "common/wal/ring_reader.h"
 #include "osd/store/chunk_store.h"
+#include "osd/store/history_check.h"
 
 namespace cairn::osd {
 
@@ -28,16 +29,22 @@ class Checker {
       : env_(env),
         files_(std::move(files)),
         metadata_(std::move(files_.kv)),
-        maps_(metadata_, files_.superblock.dataBlocks, kCacheBytes),
+        history_(metadata_),
+        maps_(metadata_, history_, files_.superblock.dataBlocks, kCacheBytes),
         report_(std::move(report)) {}
 
   Task<Result<CheckResult>> run() {
     if (files_.damagedSuperblock) problem(files_.damagedSuperblock->message);
+    if (auto loaded = history_.load(); !loaded) problem(loaded.error().message);
     CO_TRY(co_await replayLog());
-    MapScanner scanner(metadata_, files_.superblock, [this](const std::string& what) {
-      problem(what);
-      return true;
-    });
+    HistoryCheck history(metadata_, history_, [this](const std::string& what) { problem(what); });
+    MapScanner scanner(
+        metadata_, files_.superblock,
+        [this](const std::string& what) {
+          problem(what);
+          return true;
+        },
+        [&history](ChunkId chunk, const ChunkHeader& header) { history.header(chunk, header); });
     for (bool more = true; more;) {
       std::vector<GroupToCheck> groups;
       auto next = scanner.next(kGroupsAtOnce,
@@ -53,6 +60,7 @@ class Checker {
       for (const auto& group : groups) checks.push_back(checkGroup(group));
       co_await whenAll(env_.reactor, std::move(checks));
     }
+    if (auto rest = history.rest(); !rest) problem(rest.error().message);
     result_.chunks = scanner.chunks();
     co_return result_;
   }
@@ -120,6 +128,7 @@ class Checker {
   Env& env_;
   StoreFiles files_;
   Metadata metadata_;
+  History history_;
   ChunkMaps maps_;
   DeferredWrites::Map deferred_;
   Report report_;

@@ -77,10 +77,19 @@ Result<ChunkRef> ChunkMaps::open(ChunkId id, uint32_t first, uint32_t count) {
     if (*value) {
       auto header = ChunkHeader::decode(key, **value);
       if (!header) return damaged(id, "header");
-      chunk->exists_ = true;
+      chunk->state_ = ChunkMap::State::kExists;
       chunk->header_ = *header;
     } else {
       chunk->loaded_.set();  // nothing to load
+      key = keys::removed(id);
+      value = metadata_.get(key);
+      TRY(value);
+      if (*value) {
+        auto removed = ChunkHeader::decode(key, **value);
+        if (!removed || removed->blocks != 0) return damaged(id, "removal");
+        chunk->state_ = ChunkMap::State::kRemoved;
+        chunk->header_ = *removed;
+      }
     }
     lru_.push_front({chunk, 0});
     found = index_.emplace(id, lru_.begin()).first;
@@ -164,27 +173,77 @@ void ChunkMaps::storeGroup(ChunkMap& chunk, uint32_t index) {
   metadata_.put(std::move(key), std::move(value));
 }
 
-void ChunkMaps::storeHeader(ChunkMap& chunk, ChunkVersion version) {
-  chunk.header_.version = std::max(chunk.header_.version, version);
-  std::string key = keys::header(chunk.id());
-  std::string value = chunk.header_.encode(key);
+// The last change of the chunk is the one that `stamp` describes: header and history follow. Its
+// map is as it is after that.
+void ChunkMaps::recordChange(ChunkMap& chunk, const Stamp& stamp, ChunkMap::State to) {
+  using State = ChunkMap::State;
+  const State from = chunk.state_;
+  ChunkHeader& header = chunk.header_;
+  const ChunkId id = chunk.id();
+  const ChunkVersion before = header.version;
+  if (from == State::kUnknown) header.group = stamp.group;
+  const GroupId group = header.group;
+  history_.note({group, stamp.version, stamp.committed});
+  if (to == State::kRemoved && std::max(before, stamp.version) <= history_.state(group).trimmed) {
+    forget(chunk);  // trimRemovals() does not come here again
+    return;
+  }
+  header.version = std::max(before, stamp.version);
+  const Changed now{header.version, id, to == State::kRemoved};
+  if (from == State::kUnknown)
+    history_.add(group, now);
+  else
+    history_.replace(group, {before, id, from == State::kRemoved}, now);
+  if (from == State::kExists && to != from) {
+    metadata_.del(keys::header(id));
+    --chunks_;
+  }
+  if (from == State::kRemoved && to != from) metadata_.del(keys::removed(id));
+  if (to == State::kExists && from != to) ++chunks_;
+  chunk.state_ = to;
+  std::string key = to == State::kExists ? keys::header(id) : keys::removed(id);
+  std::string value = header.encode(key);
   metadata_.put(std::move(key), std::move(value));
-  account(index_.at(chunk.id()));
 }
 
-void ChunkMaps::makeChunk(ChunkMap& chunk) {
-  if (chunk.exists_) return;
-  chunk.exists_ = true;
-  chunk.header_ = {};
-  ++chunks_;
+// Of a chunk without blocks.
+void ChunkMaps::forget(ChunkMap& chunk) {
+  using State = ChunkMap::State;
+  ChunkHeader& header = chunk.header_;
+  const bool removed = chunk.state_ == State::kRemoved;
+  if (chunk.state_ != State::kUnknown) {
+    history_.erase(header.group, {header.version, chunk.id(), removed});
+    metadata_.del(removed ? keys::removed(chunk.id()) : keys::header(chunk.id()));
+    if (!removed) --chunks_;
+  }
+  chunk.state_ = State::kUnknown;
+  header = {};
 }
 
 Result<void> ChunkMaps::apply(const Record& record, Renamed& renamed) {
-  if (record.kind == RecordKind::kRemove) {
-    for (ChunkId id : record.chunks) TRY(applyRemove(id, renamed.lost));
-    return {};
+  switch (record.kind) {
+    case RecordKind::kRemove: {
+      Stamp stamp = record.stamp;
+      for (ChunkId id : record.chunks) {
+        TRY(applyRemove(id, stamp, renamed.lost));
+        ++stamp.version.value;
+      }
+      return {};
+    }
+    case RecordKind::kDrop:
+      for (ChunkId id : record.chunks) TRY(applyDrop(id, renamed.lost));
+      return {};
+    case RecordKind::kForget:
+      history_.forget(record.stamp.group);
+      return {};
+    case RecordKind::kClone:
+      return applyClone(record, renamed);
+    default:
+      return applyPieces(record, renamed);
   }
-  if (record.kind == RecordKind::kClone) return applyClone(record, renamed);
+}
+
+Result<void> ChunkMaps::applyPieces(const Record& record, Renamed& renamed) {
   uint32_t first = 0, end = 0;
   if (!record.pieces.empty()) {
     first = record.pieces.front().first;
@@ -193,8 +252,7 @@ Result<void> ChunkMaps::apply(const Record& record, Renamed& renamed) {
   auto opened = open(record.chunk, first, end - first);
   TRY(opened);
   ChunkMap& chunk = **opened;
-  if (!chunk.exists_ && record.kind == RecordKind::kZero) return {};  // it was all hole already
-  makeChunk(chunk);
+  if (!chunk.exists() && record.kind == RecordKind::kZero) return {};  // it was all hole already
   const bool withData = record.kind == RecordKind::kDirect || record.kind == RecordKind::kInline;
   size_t crcAt = 0;
   std::bitset<kChunkGroups> touched;
@@ -218,7 +276,8 @@ Result<void> ChunkMaps::apply(const Record& record, Renamed& renamed) {
   }
   for (uint32_t index = 0; index < kChunkGroups; ++index)
     if (touched[index]) storeGroup(chunk, index);
-  storeHeader(chunk, record.version);
+  recordChange(chunk, record.stamp, ChunkMap::State::kExists);
+  account(index_.at(chunk.id()));
   return {};
 }
 
@@ -253,7 +312,6 @@ Result<void> ChunkMaps::applyClone(const Record& record, Renamed& renamed) {
     });
   }
   if (!asRecorded) return damaged(range.source, "map, of which a part was cloned,");
-  makeChunk(target);
   uint32_t next = range.first;
   const uint32_t* crcs = record.crcs.data();
   for (const Piece& piece : record.pieces) {
@@ -271,29 +329,80 @@ Result<void> ChunkMaps::applyClone(const Record& record, Renamed& renamed) {
     });
   }
   clearBlocks(target, next, range.first + range.count, renamed.lost);
-  storeHeader(target, record.version);
+  recordChange(target, record.stamp, ChunkMap::State::kExists);
+  account(index_.at(target.id()));
   account(index_.at(source.id()));
   return {};
 }
 
-Result<void> ChunkMaps::applyRemove(ChunkId id, std::vector<PhysRun>& lost) {
-  auto opened = openAll(id);
-  TRY(opened);
-  ChunkMap& chunk = **opened;
-  if (!chunk.exists_) return {};
+void ChunkMaps::clearAll(ChunkMap& chunk, std::vector<PhysRun>& lost) {
   for (auto& slot : chunk.groups_) {
     for (const auto& run : slot.group->runs()) appendRun(lost, run.phys, run.count);
-    metadata_.del(keys::group(id, slot.index));
+    metadata_.del(keys::group(chunk.id(), slot.index));
   }
-  metadata_.del(keys::header(id));
   chunk.groups_.clear();
   chunk.groups_.shrink_to_fit();
   chunk.loaded_.set();
-  chunk.exists_ = false;
-  chunk.header_ = {};
-  --chunks_;
+  chunk.header_.blocks = 0;
+}
+
+Result<void> ChunkMaps::applyRemove(ChunkId id, const Stamp& stamp, std::vector<PhysRun>& lost) {
+  auto opened = openAll(id);
+  TRY(opened);
+  clearAll(**opened, lost);
+  recordChange(**opened, stamp, ChunkMap::State::kRemoved);
   account(index_.at(id));
   return {};
+}
+
+Result<void> ChunkMaps::applyDrop(ChunkId id, std::vector<PhysRun>& lost) {
+  auto opened = openAll(id);
+  TRY(opened);
+  clearAll(**opened, lost);
+  forget(**opened);
+  account(index_.at(id));
+  return {};
+}
+
+// ---- ChunkMaps: history ----
+
+Result<void> ChunkMaps::trimRemovals(GroupId group, ChunkVersion upTo) {
+  constexpr size_t kEntries = 1024;
+  const GroupState state = history_.state(group);
+  upTo = std::min(upTo, state.last);
+  if (upTo <= state.trimmed) return {};
+  // What lies before was looked at by those who trimmed up to there.
+  const Changed from{state.trimmed, ChunkId(UINT64_MAX)};
+  std::vector<Changed> removals;
+  ChunkVersion seen = state.trimmed;
+  size_t entries = 0;
+  TRY(history_.scan(group, from, [&](const Changed& change) {
+    if (change.version > upTo) return false;
+    if (entries >= kEntries && change.version > seen) {
+      upTo = seen;
+      return false;
+    }
+    ++entries;
+    seen = change.version;
+    if (change.removed) removals.push_back(change);
+    return true;
+  }));
+  history_.trimmed(group, upTo);  // first: it is never less than what is forgotten
+  for (const Changed& change : removals) {
+    auto opened = openHeader(change.chunk);
+    TRY(opened);
+    ChunkMap& chunk = **opened;
+    if (chunk.state_ != ChunkMap::State::kRemoved || chunk.header_.version != change.version ||
+        chunk.header_.group != group)
+      return damaged(change.chunk, "last change");
+    forget(chunk);
+  }
+  return {};
+}
+
+Result<void> ChunkMaps::flush(Lsn applied) {
+  history_.store();
+  return metadata_.flush(applied);
 }
 
 }  // namespace cairn::osd

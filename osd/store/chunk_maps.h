@@ -1,5 +1,6 @@
 // The chunk maps: cached in memory (least recently used go first), loaded from the metadata group
-// by group, changed here and written behind. One reactor thread; nothing here suspends.
+// by group, changed here and written behind; with each change that of its placement group's
+// history. One reactor thread; nothing here suspends.
 //
 // Errors: kIo from the database; kCorrupt, naming the chunk, when an entry does not match its
 // checksum.
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "osd/store/extent_group.h"
+#include "osd/store/history.h"
 #include "osd/store/metadata.h"
 #include "osd/store/record.h"
 
@@ -23,8 +25,13 @@ class ChunkMap {
  public:
   explicit ChunkMap(ChunkId id) : id_(id) {}
   [[nodiscard]] ChunkId id() const { return id_; }
-  [[nodiscard]] bool exists() const { return exists_; }
+  [[nodiscard]] bool exists() const { return state_ == State::kExists; }
+  // Of a chunk that does not exist, zeros; or, if its removal is remembered, group and version.
   [[nodiscard]] const ChunkHeader& header() const { return header_; }
+  // May a mutation name this group? Always, if nothing is known of the chunk.
+  [[nodiscard]] bool mayBeOf(GroupId group) const {
+    return state_ == State::kUnknown || header_.group == group;
+  }
   // Null: all holes. The group must be loaded.
   [[nodiscard]] const ExtentGroup* group(uint32_t index) const;
   [[nodiscard]] bool loaded(uint32_t index) const { return loaded_[index]; }
@@ -60,6 +67,7 @@ class ChunkMap {
 
  private:
   friend class ChunkMaps;
+  enum class State : uint8_t { kUnknown, kExists, kRemoved };
   struct Slot {
     uint32_t index;
     std::unique_ptr<ExtentGroup> group;
@@ -69,7 +77,7 @@ class ChunkMap {
   [[nodiscard]] size_t memoryBytes() const;
 
   ChunkId id_;
-  bool exists_ = false;
+  State state_ = State::kUnknown;
   ChunkHeader header_;
   std::vector<Slot> groups_;  // by index; only non-empty ones
   std::bitset<kChunkGroups> loaded_;
@@ -79,8 +87,8 @@ using ChunkRef = std::shared_ptr<ChunkMap>;
 
 class ChunkMaps {
  public:
-  ChunkMaps(Metadata& metadata, uint64_t dataBlocks, uint64_t cacheBytes)
-      : metadata_(metadata), dataBlocks_(dataBlocks), cacheBytes_(cacheBytes) {}
+  ChunkMaps(Metadata& metadata, History& history, uint64_t dataBlocks, uint64_t cacheBytes)
+      : metadata_(metadata), history_(history), dataBlocks_(dataBlocks), cacheBytes_(cacheBytes) {}
 
   // The chunk, which may not exist, with the groups of [first, first+count) loaded. It stays cached
   // for as long as the reference is held: apply() then cannot fail.
@@ -96,6 +104,11 @@ class ChunkMaps {
   // Makes the change of `record` here and in the metadata's buffer, and appends to `renamed`.
   // Idempotent. kCorrupt also when a clone's source is not what its record says.
   Result<void> apply(const Record& record, Renamed& renamed);
+  // Forgets removals of the group up to `upTo`, or a part of them, the oldest: what one step may
+  // cost is bounded. The state's `trimmed` says how far it came.
+  Result<void> trimRemovals(GroupId group, ChunkVersion upTo);
+  // Hands the metadata's buffer, with all changes so far, to the database: see Metadata::flush.
+  Result<void> flush(Lsn applied);
 
   [[nodiscard]] uint64_t chunks() const { return chunks_; }
   void setChunks(uint64_t chunks) { chunks_ = chunks; }
@@ -108,16 +121,20 @@ class ChunkMaps {
   };
   Result<void> loadGroups(ChunkMap& chunk, uint32_t from, uint32_t to);
   Result<void> adopt(ChunkMap& chunk, uint32_t index, std::string_view key, std::string_view value);
-  Result<void> applyRemove(ChunkId id, std::vector<PhysRun>& lost);
+  Result<void> applyPieces(const Record& record, Renamed& renamed);
+  Result<void> applyRemove(ChunkId id, const Stamp& stamp, std::vector<PhysRun>& lost);
+  Result<void> applyDrop(ChunkId id, std::vector<PhysRun>& lost);
   Result<void> applyClone(const Record& record, Renamed& renamed);
   void clearBlocks(ChunkMap& chunk, uint32_t first, uint32_t end, std::vector<PhysRun>& lost);
-  void makeChunk(ChunkMap& chunk);
+  void clearAll(ChunkMap& chunk, std::vector<PhysRun>& lost);
   void storeGroup(ChunkMap& chunk, uint32_t index);
-  void storeHeader(ChunkMap& chunk, ChunkVersion version);
+  void recordChange(ChunkMap& chunk, const Stamp& stamp, ChunkMap::State to);
+  void forget(ChunkMap& chunk);
   void account(std::list<Entry>::iterator entry);
   void evict();
 
   Metadata& metadata_;
+  History& history_;
   const uint64_t dataBlocks_;
   const uint64_t cacheBytes_;
   std::list<Entry> lru_;  // most recently used first

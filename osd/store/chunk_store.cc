@@ -21,7 +21,8 @@ ChunkStore::ChunkStore(Env& env, StoreOptions options, StoreFiles files)
       options_(std::move(options)),
       files_(std::move(files)),
       metadata_(std::move(files_.kv)),
-      maps_(metadata_, files_.superblock.dataBlocks, options_.cacheBytes),
+      history_(metadata_),
+      maps_(metadata_, history_, files_.superblock.dataBlocks, options_.cacheBytes),
       guard_(env.reactor, allocator_),
       deferred_(env, *files_.file, files_.superblock, guard_),
       dataSync_(env.reactor, *files_.file),
@@ -64,7 +65,7 @@ Result<std::optional<ChunkInfo>> ChunkStore::stat(ChunkId chunk) {
   TRY(opened);
   const ChunkMap& map = **opened;
   if (!map.exists()) return std::optional<ChunkInfo>();
-  return ChunkInfo{map.header().version, map.header().blocks};
+  return ChunkInfo{map.header().group, map.header().version, map.header().blocks};
 }
 
 Result<std::vector<std::pair<uint32_t, uint32_t>>> ChunkStore::extents(ChunkId chunk,
@@ -121,13 +122,23 @@ Result<std::vector<ListedChunk>> ChunkStore::list(ChunkId after, size_t limit) {
                                         " in the store's metadata is damaged");
         return false;
       }
-      out.push_back({k->chunk, {header->version, header->blocks}});
+      out.push_back({k->chunk, {header->group, header->version, header->blocks}});
       next = k->chunk.value;
       return out.size() < limit && next != UINT64_MAX;
     }));
     if (bad) return fail(std::move(*bad));
     if (next == UINT64_MAX) break;
   }
+  return out;
+}
+
+Result<std::vector<Changed>> ChunkStore::changes(GroupId group, Changed after, size_t limit) {
+  std::vector<Changed> out;
+  if (limit == 0) return out;
+  TRY(history_.scan(group, after, [&](const Changed& change) {
+    out.push_back(change);
+    return out.size() < limit;
+  }));
   return out;
 }
 
@@ -168,7 +179,7 @@ Task<Result<void>> ChunkStore::checkpoint() {
   Lsn upTo = applied_;
   CO_TRY(co_await deferred_.flush());
   CO_TRY(co_await dataSync_.sync());
-  CO_TRY(metadata_.flush(applied_));
+  CO_TRY(maps_.flush(applied_));
   CO_TRY(co_await metadata_.sync());
   log_->trim(upTo);
   co_return {};

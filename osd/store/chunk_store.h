@@ -1,5 +1,6 @@
 // The Store on a File and a LevelDB: the object behind osd/store.h. Its parts:
-//   - ChunkMaps: which block lies where, with its checksum; Metadata keeps them in LevelDB;
+//   - ChunkMaps: which block lies where, with its checksum; History: which change of each placement
+//     group's chunks was the last; Metadata keeps both in LevelDB;
 //   - Allocator and BlockGuard: which blocks are free, and when a freed one may be used again;
 //     SharedPlaces: which have more names than one, so that a block which loses one is not free;
 //   - RingLog: makes changes durable; DeferredWrites: data that is durable only there so far.
@@ -23,6 +24,7 @@
 #include "osd/store/chunk_maps.h"
 #include "osd/store/deferred.h"
 #include "osd/store/group_sync.h"
+#include "osd/store/history.h"
 #include "osd/store/metadata.h"
 #include "osd/store/record.h"
 #include "osd/store/shared_places.h"
@@ -73,14 +75,13 @@ class ChunkStore final : public Store {
   Task<Result<void>> recordOsdId(OsdId id) override;
 
   Task<Result<void>> write(ChunkId chunk, uint32_t offset, Buffer data, std::vector<uint32_t> crcs,
-                           ChunkVersion version) override;
-  Task<Result<void>> zero(ChunkId chunk, uint32_t offset, uint32_t length,
-                          ChunkVersion version) override;
+                           Stamp stamp) override;
+  Task<Result<void>> zero(ChunkId chunk, uint32_t offset, uint32_t length, Stamp stamp) override;
   Task<Result<void>> allocate(ChunkId chunk, uint32_t offset, uint32_t length,
-                              ChunkVersion version) override;
-  Task<Result<void>> remove(std::vector<ChunkId> chunks) override;
+                              Stamp stamp) override;
+  Task<Result<void>> remove(std::vector<ChunkId> chunks, Stamp stamp) override;
   Task<Result<void>> clone(ChunkId source, uint32_t sourceOffset, ChunkId target,
-                           uint32_t targetOffset, uint32_t length, ChunkVersion version) override;
+                           uint32_t targetOffset, uint32_t length, Stamp stamp) override;
 
   Task<Result<ReadData>> read(ChunkId chunk, uint32_t offset, uint32_t length) override;
   Result<std::vector<std::pair<uint32_t, uint32_t>>> extents(ChunkId chunk, uint32_t offset,
@@ -88,6 +89,11 @@ class ChunkStore final : public Store {
   Result<bool> isHole(ChunkId chunk, uint32_t offset, uint32_t length) override;
   Result<std::optional<ChunkInfo>> stat(ChunkId chunk) override;
   Result<std::vector<ListedChunk>> list(ChunkId after, size_t limit) override;
+  Result<GroupState> groupState(GroupId group) override { return history_.state(group); }
+  Result<std::vector<Changed>> changes(GroupId group, Changed after, size_t limit) override;
+  Result<std::vector<GroupId>> groups() override { return history_.groups(); }
+  Result<void> trimRemovals(GroupId group, ChunkVersion upTo) override;
+  Task<Result<void>> dropGroup(GroupId group) override;
   Space space() const override;
 
  private:
@@ -105,6 +111,8 @@ class ChunkStore final : public Store {
 
   // ---- Mutations (chunk_store_write.cc) ----
   [[nodiscard]] Result<void> alive() const;
+  // The chunk with the groups of [first, first+count) loaded, for a mutation of `group`. kInvalid.
+  Result<ChunkRef> openToChange(ChunkId chunk, uint32_t first, uint32_t count, GroupId group);
   // The store takes no more mutations, because of `error`, which this returns as the callers' own.
   std::unexpected<Error> stop(const Error& error, const std::string& what);
   Task<Result<void>> writeDirect(Record record, Buffer data, std::vector<PhysRun> fresh);
@@ -143,6 +151,7 @@ class ChunkStore final : public Store {
   const StoreOptions options_;
   StoreFiles files_;  // but its kv, which metadata_ owns
   Metadata metadata_;
+  History history_;
   ChunkMaps maps_;
   Allocator allocator_;
   BlockGuard guard_;
@@ -162,8 +171,8 @@ class ChunkStore final : public Store {
 
 // ---- Shared with the offline checker ----
 
-// Applies the log's records to maps and deferred data as they were applied when they were written.
-// Of records that the metadata already has (up to `applied`), only the data counts.
+// Applies the log's records to maps, history and deferred data as they were applied when they were
+// written. Of records that the metadata already has (up to `applied`), only the data counts.
 class Replayer {
  public:
   Replayer(Env& env, const Superblock& superblock, ChunkMaps& maps, DeferredWrites::Map& deferred,
@@ -182,14 +191,16 @@ class Replayer {
   Lsn applied_;
 };
 
-// Goes through every entry of the metadata: headers against maps, and that no block is used twice
+// Goes through every entry of the chunks: headers against maps, and that no block is used twice
 // but where all who name it say that it is shared.
 class MapScanner {
  public:
   // Told of each problem; false ends the scan with kCorrupt.
   using Problem = std::function<bool(const std::string&)>;
   using Visit = std::function<void(ChunkId, uint32_t group, const ExtentGroup&)>;
-  MapScanner(Metadata& metadata, const Superblock& superblock, Problem problem);
+  using VisitHeader = std::function<void(ChunkId, const ChunkHeader&)>;
+  MapScanner(Metadata& metadata, const Superblock& superblock, Problem problem,
+             VisitHeader visitHeader = {});
 
   // Goes on for about so many groups; false at the end. `visit` may be empty.
   Result<bool> next(size_t groups, const Visit& visit);
@@ -208,6 +219,7 @@ class MapScanner {
   Metadata& metadata_;
   const Superblock& superblock_;
   Problem problem_;
+  VisitHeader visitHeader_;
   std::string from_;
   std::optional<ChunkId> chunk_;  // the one whose groups are being counted
   uint32_t expected_ = 0, counted_ = 0;

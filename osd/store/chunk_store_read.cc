@@ -34,7 +34,7 @@ Task<Result<ReadData>> ChunkStore::read(ChunkId chunk, uint32_t offset, uint32_t
     auto opened = maps_.open(chunk, first, count);
     CO_TRY(opened);
     const ChunkMap& map = **opened;
-    out.version = map.header().version;
+    if (map.exists()) out.version = map.header().version;
     out.hole = occupancy(map, first, count).written == 0;
     if (out.hole) co_return out;
     out.data = env_.buffers.get(length);

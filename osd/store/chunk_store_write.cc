@@ -14,6 +14,8 @@ constexpr size_t kDirectBytes = 64 * kKiB;
 constexpr uint32_t kInlineBlocks = 512 * kKiB / kBlockSize;
 // Chunks of one remove record, and so the work of applying it in one step.
 constexpr size_t kRemoveChunks = 8;
+// The same for dropGroup(), which also meets chunks of which only the removal is left.
+constexpr size_t kDropEntries = 512;
 // The metadata's buffer is written behind in steps that do not stall the reactor.
 constexpr size_t kMetadataBytes = 128 * kKiB;
 
@@ -93,6 +95,17 @@ std::unexpected<Error> ChunkStore::stop(const Error& error, const std::string& w
   return fail(*stopped_);
 }
 
+Result<ChunkRef> ChunkStore::openToChange(ChunkId chunk, uint32_t first, uint32_t count,
+                                          GroupId group) {
+  auto opened = maps_.open(chunk, first, count);
+  TRY(opened);
+  if (!(*opened)->mayBeOf(group))
+    return fail(Errc::kInvalid, "chunk " + std::to_string(chunk.value) + " is of " +
+                                    nameOf((*opened)->header().group) + ", not of " +
+                                    nameOf(group));
+  return opened;
+}
+
 ChunkStore::Occupancy ChunkStore::occupancy(const ChunkMap& chunk, uint32_t first, uint32_t count) {
   Occupancy o;
   chunk.forRuns(first, count, [&](const ExtentGroup::Run& run, uint32_t, const ExtentGroup&) {
@@ -142,20 +155,20 @@ Task<Result<std::vector<PhysRun>>> ChunkStore::takeBlocks(const ChunkMap& chunk,
 // ---- Writing ----
 
 Task<Result<void>> ChunkStore::write(ChunkId chunk, uint32_t offset, Buffer data,
-                                     std::vector<uint32_t> crcs, ChunkVersion version) {
+                                     std::vector<uint32_t> crcs, Stamp stamp) {
   CO_TRY(checkRange(offset, data.size()));
   const uint32_t first = blockOf(offset), count = blockOf(data.size());
   if (crcs.size() != count)
     co_return fail(Errc::kInvalid, std::to_string(crcs.size()) + " checksums for " +
                                        std::to_string(count) + " blocks");
   CO_TRY(alive());
-  auto opened = maps_.open(chunk, first, count);
+  auto opened = openToChange(chunk, first, count, stamp.group);
   CO_TRY(opened);
   ChunkRef map = *opened;  // held to the end: see ChunkMaps::open
   const Occupancy there = occupancy(*map, first, count);
   Record record;
   record.chunk = chunk;
-  record.version = version;
+  record.stamp = stamp;
   record.crcs = std::move(crcs);
   if (data.size() >= kDirectBytes) {
     auto fresh = co_await takeBlocks(*map, first, there.holes + there.written, there.written);
@@ -216,7 +229,7 @@ Task<Result<void>> ChunkStore::writeInline(Record record, Buffer data) {
   data = env_.buffers.copyOf(data.bytes());
   if (record.crcs.size() <= kInlineBlocks)
     co_return co_await commit(std::move(record), std::move(data));
-  Record part{record.kind, record.chunk, record.version, {}, {}, {}};
+  Record part{record.kind, record.stamp, record.chunk, {}, {}, {}};
   uint32_t done = 0;
   for (Piece piece : record.pieces) {
     while (piece.count > 0) {
@@ -240,29 +253,28 @@ Task<Result<void>> ChunkStore::writeInline(Record record, Buffer data) {
 
 // ---- The other mutations ----
 
-Task<Result<void>> ChunkStore::zero(ChunkId chunk, uint32_t offset, uint32_t length,
-                                    ChunkVersion version) {
+Task<Result<void>> ChunkStore::zero(ChunkId chunk, uint32_t offset, uint32_t length, Stamp stamp) {
   CO_TRY(checkRange(offset, length));
   CO_TRY(alive());
   const uint32_t first = blockOf(offset), count = blockOf(length);
-  auto opened = maps_.open(chunk, first, count);
+  auto opened = openToChange(chunk, first, count, stamp.group);
   CO_TRY(opened);
   ChunkRef map = *opened;
   if (!map->exists()) co_return {};  // all hole already
   Record record;
   record.kind = RecordKind::kZero;
   record.chunk = chunk;
-  record.version = version;
+  record.stamp = stamp;
   record.pieces.push_back({first, count, 0});
   co_return co_await commit(std::move(record), {});
 }
 
 Task<Result<void>> ChunkStore::allocate(ChunkId chunk, uint32_t offset, uint32_t length,
-                                        ChunkVersion version) {
+                                        Stamp stamp) {
   CO_TRY(checkRange(offset, length));
   CO_TRY(alive());
   const uint32_t first = blockOf(offset), count = blockOf(length);
-  auto opened = maps_.open(chunk, first, count);
+  auto opened = openToChange(chunk, first, count, stamp.group);
   CO_TRY(opened);
   ChunkRef map = *opened;
   auto fresh = co_await takeBlocks(*map, first, occupancy(*map, first, count).holes, 0);
@@ -270,7 +282,7 @@ Task<Result<void>> ChunkStore::allocate(ChunkId chunk, uint32_t offset, uint32_t
   Record record;
   record.kind = RecordKind::kReserve;
   record.chunk = chunk;
-  record.version = version;
+  record.stamp = stamp;
   // Only the holes: what has a place keeps it, and its data.
   Fresh places(*fresh);
   uint32_t next = first;
@@ -286,7 +298,7 @@ Task<Result<void>> ChunkStore::allocate(ChunkId chunk, uint32_t offset, uint32_t
 }
 
 Task<Result<void>> ChunkStore::clone(ChunkId source, uint32_t sourceOffset, ChunkId target,
-                                     uint32_t targetOffset, uint32_t length, ChunkVersion version) {
+                                     uint32_t targetOffset, uint32_t length, Stamp stamp) {
   CO_TRY(checkRange(sourceOffset, length));
   CO_TRY(checkRange(targetOffset, length));
   if (source == target && sourceOffset < uint64_t{targetOffset} + length &&
@@ -296,12 +308,12 @@ Task<Result<void>> ChunkStore::clone(ChunkId source, uint32_t sourceOffset, Chun
   Record record;
   record.kind = RecordKind::kClone;
   record.chunk = target;
-  record.version = version;
+  record.stamp = stamp;
   record.clone = {source, blockOf(sourceOffset), blockOf(targetOffset), blockOf(length)};
   const CloneRange& range = record.clone;
   auto from = maps_.open(source, range.sourceFirst, range.count);
   CO_TRY(from);
-  auto to = maps_.open(target, range.first, range.count);
+  auto to = openToChange(target, range.first, range.count, stamp.group);
   CO_TRY(to);
   if (!(*from)->exists())
     co_return fail(Errc::kNotFound, "chunk " + std::to_string(source.value) + " does not exist");
@@ -313,31 +325,75 @@ Task<Result<void>> ChunkStore::clone(ChunkId source, uint32_t sourceOffset, Chun
                      for (uint32_t i = 0; i < run.count; ++i)
                        record.crcs.push_back(group.crc(run.first + i));
                    });
-  if (record.pieces.empty()) co_return co_await zero(target, targetOffset, length, version);
   co_return co_await commit(std::move(record), {});
 }
 
-Task<Result<void>> ChunkStore::remove(std::vector<ChunkId> chunks) {
+Task<Result<void>> ChunkStore::remove(std::vector<ChunkId> chunks, Stamp stamp) {
   CO_TRY(alive());
-  std::sort(chunks.begin(), chunks.end());
-  chunks.erase(std::unique(chunks.begin(), chunks.end()), chunks.end());
-  std::vector<ChunkRef> held;
   Record record;
   record.kind = RecordKind::kRemove;
-  for (size_t i = 0; i <= chunks.size(); ++i) {
-    if (record.chunks.size() == kRemoveChunks || (i == chunks.size() && !record.chunks.empty())) {
-      CO_TRY(co_await commit(record, {}));
-      record.chunks.clear();
-      held.clear();
+  for (size_t done = 0; done < chunks.size(); done += record.chunks.size()) {
+    const auto from = chunks.begin() + static_cast<ptrdiff_t>(done);
+    const size_t n = std::min(kRemoveChunks, chunks.size() - done);
+    record.chunks.assign(from, from + static_cast<ptrdiff_t>(n));
+    record.stamp = stamp;
+    record.stamp.version.value += done;
+    std::vector<ChunkRef> held;
+    for (ChunkId id : record.chunks) {
+      auto opened = openToChange(id, 0, kChunkBlocks, stamp.group);
+      CO_TRY(opened);
+      held.push_back(*opened);
     }
-    if (i == chunks.size()) break;
-    auto opened = maps_.openAll(chunks[i]);
-    CO_TRY(opened);
-    if (!(*opened)->exists()) continue;
-    held.push_back(*opened);
-    record.chunks.push_back(chunks[i]);
+    CO_TRY(co_await commit(record, {}));
   }
   co_return {};
+}
+
+Result<void> ChunkStore::trimRemovals(GroupId group, ChunkVersion upTo) {
+  TRY(alive());
+  if (auto trimmed = maps_.trimRemovals(group, upTo); !trimmed)
+    return stop(trimmed.error(), "metadata");
+  if (metadata_.bufferedBytes() >= kMetadataBytes)
+    if (auto flushed = maps_.flush(applied_); !flushed) return stop(flushed.error(), "metadata");
+  return {};
+}
+
+// Chunks go as removed ones do, but nothing of them is remembered: what is left of the group after
+// a crash is whole, and the same again drops it.
+Task<Result<void>> ChunkStore::dropGroup(GroupId group) {
+  CO_TRY(alive());
+  const std::vector<GroupId> known = history_.groups();
+  if (!std::binary_search(known.begin(), known.end(), group)) co_return {};
+  Record record;
+  record.stamp.group = group;
+  record.kind = RecordKind::kDrop;
+  for (Changed last;;) {
+    auto some = changes(group, last, kDropEntries);
+    CO_TRY(some);
+    if (some->empty()) break;
+    record.chunks.clear();
+    std::vector<ChunkRef> held;
+    size_t existing = 0;
+    for (const Changed& change : *some) {
+      if (!change.removed && ++existing > kRemoveChunks) break;
+      auto opened = maps_.openAll(change.chunk);
+      CO_TRY(opened);
+      const ChunkMap& map = **opened;
+      if (map.exists() == change.removed || map.header().version != change.version ||
+          !map.mayBeOf(group))
+        co_return fail(Errc::kCorrupt, nameOf(group) +
+                                           ": its history does not know the last change of chunk " +
+                                           std::to_string(change.chunk.value) +
+                                           ": rebuild this store from its replicas");
+      held.push_back(*opened);
+      record.chunks.push_back(change.chunk);
+      last = change;
+    }
+    CO_TRY(co_await commit(record, {}));
+  }
+  record.kind = RecordKind::kForget;
+  record.chunks.clear();
+  co_return co_await commit(record, {});
 }
 
 // ---- Commit ----
@@ -361,8 +417,7 @@ Task<Result<void>> ChunkStore::commit(Record record, Buffer data) {
   forgetNames(renamed.lost);
   if (record.kind == RecordKind::kInline) applyData(record, *lsn, std::move(data));
   if (metadata_.bufferedBytes() >= kMetadataBytes)
-    if (auto flushed = metadata_.flush(applied_); !flushed)
-      co_return stop(flushed.error(), "metadata");
+    if (auto flushed = maps_.flush(applied_); !flushed) co_return stop(flushed.error(), "metadata");
   startFlush();
   startCheckpoint();
   co_return {};

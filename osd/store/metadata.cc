@@ -26,6 +26,8 @@ std::string ChunkHeader::encode(std::string_view key) const {
   Encoder e;
   e.put(version.value);
   e.put(blocks);
+  e.put(group.pool.value);
+  e.put(group.pg.value);
   seal(key, e.out());
   return std::move(e.out());
 }
@@ -37,8 +39,43 @@ std::optional<ChunkHeader> ChunkHeader::decode(std::string_view key, std::string
   ChunkHeader h;
   h.version = ChunkVersion(d.get<uint64_t>());
   h.blocks = d.get<uint32_t>();
+  h.group = {PoolId(d.get<uint32_t>()), PgIndex(d.get<uint32_t>())};
   if (!d.finished() || h.blocks > kChunkBlocks) return std::nullopt;
   return h;
+}
+
+std::string ChangeFlags::encode(std::string_view key) const {
+  Encoder e;
+  e.put(static_cast<uint8_t>(removed));
+  seal(key, e.out());
+  return std::move(e.out());
+}
+
+std::optional<ChangeFlags> ChangeFlags::decode(std::string_view key, std::string_view value) {
+  auto body = unseal(key, value);
+  if (!body) return std::nullopt;
+  Decoder d(*body);
+  const auto flags = d.get<uint8_t>();
+  if (!d.finished() || flags > 1) return std::nullopt;
+  return ChangeFlags{flags != 0};
+}
+
+std::string encodeGroupState(std::string_view key, const GroupState& state) {
+  Encoder e;
+  for (ChunkVersion v : {state.committed, state.last, state.trimmed}) e.put(v.value);
+  seal(key, e.out());
+  return std::move(e.out());
+}
+
+std::optional<GroupState> decodeGroupState(std::string_view key, std::string_view value) {
+  auto body = unseal(key, value);
+  if (!body) return std::nullopt;
+  Decoder d(*body);
+  GroupState state;
+  for (ChunkVersion* v : {&state.committed, &state.last, &state.trimmed})
+    *v = ChunkVersion(d.get<uint64_t>());
+  if (!d.finished()) return std::nullopt;
+  return state;
 }
 
 std::string StoreIdentity::encode() const {
@@ -88,6 +125,61 @@ std::optional<ChunkKey> parse(std::string_view key) {
   return k;
 }
 
+std::string removed(ChunkId chunk) {
+  Encoder e;
+  e.put(static_cast<uint8_t>(kRemovedPrefix));
+  e.putBigEndian(chunk.value);
+  return std::move(e.out());
+}
+
+std::optional<ChunkId> parseRemoved(std::string_view key) {
+  Decoder d(key);
+  if (d.get<uint8_t>() != kRemovedPrefix) return std::nullopt;
+  const ChunkId chunk(d.getBigEndian<uint64_t>());
+  if (!d.finished()) return std::nullopt;
+  return chunk;
+}
+
+std::string groupState(GroupId group) {
+  Encoder e;
+  e.put(static_cast<uint8_t>(kGroupPrefix));
+  e.putBigEndian(group.pool.value);
+  e.putBigEndian(group.pg.value);
+  return std::move(e.out());
+}
+
+std::optional<GroupId> parseGroupState(std::string_view key) {
+  Decoder d(key);
+  if (d.get<uint8_t>() != kGroupPrefix) return std::nullopt;
+  GroupId group;
+  group.pool = PoolId(d.getBigEndian<uint32_t>());
+  group.pg = PgIndex(d.getBigEndian<uint32_t>());
+  if (!d.finished()) return std::nullopt;
+  return group;
+}
+
+std::string change(GroupId group, ChunkVersion version, ChunkId chunk) {
+  Encoder e;
+  e.put(static_cast<uint8_t>(kChangePrefix));
+  e.putBigEndian(group.pool.value);
+  e.putBigEndian(group.pg.value);
+  e.putBigEndian(version.value);
+  e.putBigEndian(chunk.value);
+  return std::move(e.out());
+}
+
+std::optional<ChangeKey> parseChange(std::string_view key) {
+  Decoder d(key);
+  if (d.get<uint8_t>() != kChangePrefix) return std::nullopt;
+  ChangeKey k;
+  k.group.pool = PoolId(d.getBigEndian<uint32_t>());
+  k.group.pg = PgIndex(d.getBigEndian<uint32_t>());
+  k.version = ChunkVersion(d.getBigEndian<uint64_t>());
+  k.chunk = ChunkId(d.getBigEndian<uint64_t>());
+  if (!d.finished()) return std::nullopt;
+  return k;
+}
+
 }  // namespace keys
 
 Result<void> Metadata::alive() const {
@@ -96,7 +188,7 @@ Result<void> Metadata::alive() const {
 }
 
 Result<std::optional<std::string>> Metadata::get(std::string_view key) {
-  if (auto it = buffer_.find(key); it != buffer_.end()) return it->second;
+  if (auto it = buffer_.find(key); it != buffer_.end()) return it->second.value;
   TRY(alive());
   auto value = kv_->get(key);
   if (value) return std::optional<std::string>(std::move(*value));
@@ -104,23 +196,33 @@ Result<std::optional<std::string>> Metadata::get(std::string_view key) {
   return fail(std::move(value).error());
 }
 
-void Metadata::put(std::string key, std::string value) {
-  auto [it, fresh] = buffer_.try_emplace(std::move(key));
-  if (fresh)
+Metadata::Buffer::iterator Metadata::change(std::string key, std::optional<std::string> value) {
+  auto [it, added] = buffer_.try_emplace(std::move(key));
+  if (added)
     bufferedBytes_ += it->first.size();
-  else if (it->second)
-    bufferedBytes_ -= it->second->size();
-  bufferedBytes_ += value.size();
-  it->second = std::move(value);
+  else if (it->second.value)
+    bufferedBytes_ -= it->second.value->size();
+  if (value) bufferedBytes_ += value->size();
+  it->second.value = std::move(value);
+  return it;
+}
+
+void Metadata::put(std::string key, std::string value) {
+  (void)change(std::move(key), std::move(value));
+}
+
+void Metadata::putNew(std::string key, std::string value) {
+  // What the buffer deletes the database may have.
+  const bool isNew = !buffer_.contains(key);
+  auto it = change(std::move(key), std::move(value));
+  it->second.isNew |= isNew;
 }
 
 void Metadata::del(std::string key) {
-  auto [it, fresh] = buffer_.try_emplace(std::move(key));
-  if (fresh)
-    bufferedBytes_ += it->first.size();
-  else if (it->second)
-    bufferedBytes_ -= it->second->size();
-  it->second.reset();
+  auto it = change(std::move(key), std::nullopt);
+  if (!it->second.isNew) return;
+  bufferedBytes_ -= it->first.size();
+  buffer_.erase(it);
 }
 
 Result<void> Metadata::scan(std::string_view from, const Visit& visit) {
@@ -132,7 +234,8 @@ Result<void> Metadata::scan(std::string_view from, const Visit& visit) {
     if (!haveStored && !haveBuffered) break;
     if (haveBuffered && (!haveStored || buffered->first <= stored->key())) {
       if (haveStored && buffered->first == stored->key()) stored->next();
-      if (buffered->second && !visit(buffered->first, *buffered->second)) return {};
+      if (const auto& value = buffered->second.value; value && !visit(buffered->first, *value))
+        return {};
       ++buffered;
     } else {
       if (!visit(stored->key(), stored->value())) return {};
@@ -146,9 +249,9 @@ Result<void> Metadata::scan(std::string_view from, const Visit& visit) {
 Result<void> Metadata::flush(Lsn applied) {
   TRY(alive());
   KvBatch batch;
-  for (const auto& [key, value] : buffer_) {
-    if (value)
-      batch.put(key, *value);
+  for (const auto& [key, buffered] : buffer_) {
+    if (buffered.value)
+      batch.put(key, *buffered.value);
     else
       batch.del(key);
   }

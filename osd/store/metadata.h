@@ -10,15 +10,17 @@
 #include <optional>
 #include <string>
 
-#include "common/base/ids.h"
 #include "common/base/uuid.h"
 #include "common/kv/kv.h"
 #include "common/wal/ring_log.h"
+#include "osd/store.h"
 #include "osd/store/layout.h"
 
 namespace cairn::osd {
 
+// Of a chunk, or (without blocks) of what is left of one that was removed.
 struct ChunkHeader {
+  GroupId group;
   ChunkVersion version;
   uint32_t blocks = 0;  // written or reserved
   bool operator==(const ChunkHeader&) const = default;
@@ -26,6 +28,17 @@ struct ChunkHeader {
   [[nodiscard]] std::string encode(std::string_view key) const;
   static std::optional<ChunkHeader> decode(std::string_view key, std::string_view value);
 };
+
+// The value of an entry of a group's index of changes, whose key says the rest.
+struct ChangeFlags {
+  bool removed = false;
+
+  [[nodiscard]] std::string encode(std::string_view key) const;
+  static std::optional<ChangeFlags> decode(std::string_view key, std::string_view value);
+};
+
+std::string encodeGroupState(std::string_view key, const GroupState& state);
+std::optional<GroupState> decodeGroupState(std::string_view key, std::string_view value);
 
 // What the database says about itself.
 struct StoreIdentity {
@@ -41,6 +54,9 @@ inline constexpr std::string_view kIdentity = "!identity";
 inline constexpr std::string_view kApplied = "!applied";  // Lsn of the newest record in here
 inline constexpr std::string_view kOsdId = "!osd";
 inline constexpr char kChunkPrefix = 'c';
+inline constexpr char kGroupPrefix = 'g';
+inline constexpr char kChangePrefix = 'i';
+inline constexpr char kRemovedPrefix = 'r';
 
 // A chunk's header, then its groups in order: what is read together lies together.
 std::string header(ChunkId chunk);
@@ -51,6 +67,21 @@ struct ChunkKey {
 };
 // Nothing if it is neither.
 std::optional<ChunkKey> parse(std::string_view key);
+
+// What is left of a chunk that was removed.
+std::string removed(ChunkId chunk);
+std::optional<ChunkId> parseRemoved(std::string_view key);
+// The state of a placement group.
+std::string groupState(GroupId group);
+std::optional<GroupId> parseGroupState(std::string_view key);
+// An entry of its index of changes; in order of versions.
+std::string change(GroupId group, ChunkVersion version, ChunkId chunk);
+struct ChangeKey {
+  GroupId group;
+  ChunkVersion version;
+  ChunkId chunk;
+};
+std::optional<ChangeKey> parseChange(std::string_view key);
 }  // namespace keys
 
 class Metadata {
@@ -59,6 +90,9 @@ class Metadata {
 
   Result<std::optional<std::string>> get(std::string_view key);
   void put(std::string key, std::string value);
+  // As put(), of a key that is neither here nor in the database: a del() that comes before the next
+  // flush leaves no trace of the two.
+  void putNew(std::string key, std::string value);
   void del(std::string key);
   // In order of keys from `from` on, until `visit` returns false. `visit` changes nothing here.
   using Visit = std::function<bool(std::string_view key, std::string_view value)>;
@@ -72,10 +106,16 @@ class Metadata {
   Task<Result<void>> sync();
 
  private:
+  struct Buffered {
+    std::optional<std::string> value;  // nullopt: deleted
+    bool isNew = false;                // the database has nothing under the key
+  };
+  using Buffer = std::map<std::string, Buffered, std::less<>>;
   Result<void> alive() const;
+  Buffer::iterator change(std::string key, std::optional<std::string> value);
 
   std::unique_ptr<Kv> kv_;
-  std::map<std::string, std::optional<std::string>, std::less<>> buffer_;  // nullopt: deleted
+  Buffer buffer_;
   size_t bufferedBytes_ = 0;
   std::optional<Error> failed_;
 };

@@ -7,6 +7,11 @@ bool hasCrcs(RecordKind kind) {
   return kind == RecordKind::kDirect || kind == RecordKind::kInline || kind == RecordKind::kClone;
 }
 
+// Of whole chunks, or of none.
+bool listsChunks(RecordKind kind) {
+  return kind == RecordKind::kRemove || kind == RecordKind::kDrop || kind == RecordKind::kForget;
+}
+
 // Two ranges within their chunks, apart if it is one chunk, and all pieces inside the target.
 bool sane(const CloneRange& c, const Record& r) {
   auto inChunk = [&c](uint32_t first) {
@@ -15,8 +20,8 @@ bool sane(const CloneRange& c, const Record& r) {
   if (c.count == 0 || !inChunk(c.first) || !inChunk(c.sourceFirst)) return false;
   if (c.source == r.chunk && c.first < c.sourceFirst + c.count && c.sourceFirst < c.first + c.count)
     return false;
-  return !r.pieces.empty() && r.pieces.front().first >= c.first &&
-         r.pieces.back().first + r.pieces.back().count <= c.first + c.count;
+  return r.pieces.empty() || (r.pieces.front().first >= c.first &&
+                              r.pieces.back().first + r.pieces.back().count <= c.first + c.count);
 }
 }  // namespace
 
@@ -40,15 +45,18 @@ uint32_t Record::blocks() const {
 std::string Record::encode() const {
   CAIRN_ASSERT(crcs.size() == (hasCrcs(kind) ? blocks() : 0), "one checksum for each block");
   Encoder e;
-  e.out().reserve(32 + 16 * pieces.size() + 4 * crcs.size() + 8 * chunks.size());
+  e.out().reserve(64 + 16 * pieces.size() + 4 * crcs.size() + 8 * chunks.size());
   e.put(static_cast<uint8_t>(kind));
-  if (kind == RecordKind::kRemove) {
+  e.put(stamp.group.pool.value);
+  e.put(stamp.group.pg.value);
+  e.put(stamp.version.value);
+  e.put(stamp.committed.value);
+  if (listsChunks(kind)) {
     e.put(static_cast<uint32_t>(chunks.size()));
     for (ChunkId id : chunks) e.put(id.value);
     return std::move(e.out());
   }
   e.put(chunk.value);
-  e.put(version.value);
   e.put(static_cast<uint32_t>(pieces.size()));
   for (const Piece& piece : pieces) {
     e.put(piece.first);
@@ -70,16 +78,19 @@ std::optional<Record> Record::decode(Bytes bytes, uint64_t dataBlocks, Bytes& da
   Record r;
   data = {};
   uint8_t kind = d.get<uint8_t>();
-  if (kind < 1 || kind > static_cast<uint8_t>(RecordKind::kClone)) return std::nullopt;
+  if (kind < 1 || kind > static_cast<uint8_t>(RecordKind::kForget)) return std::nullopt;
   r.kind = static_cast<RecordKind>(kind);
-  if (r.kind == RecordKind::kRemove) {
+  r.stamp.group = {PoolId(d.get<uint32_t>()), PgIndex(d.get<uint32_t>())};
+  r.stamp.version = ChunkVersion(d.get<uint64_t>());
+  r.stamp.committed = ChunkVersion(d.get<uint64_t>());
+  if (listsChunks(r.kind)) {
     uint32_t count = d.get<uint32_t>();
     if (!d.ok() || d.left() != count * sizeof(uint64_t)) return std::nullopt;
+    if ((r.kind == RecordKind::kForget) != (count == 0)) return std::nullopt;
     for (uint32_t i = 0; i < count; ++i) r.chunks.emplace_back(d.get<uint64_t>());
     return r;
   }
   r.chunk = ChunkId(d.get<uint64_t>());
-  r.version = ChunkVersion(d.get<uint64_t>());
   uint32_t count = d.get<uint32_t>();
   uint32_t next = 0;
   for (uint32_t i = 0; i < count && d.ok(); ++i) {

@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "common/base/ids.h"
+#include "osd/store.h"
 #include "osd/store/layout.h"
 
 namespace cairn::osd {
@@ -24,7 +24,9 @@ enum class RecordKind : uint8_t {
   kReserve = 3,  // the pieces are reserved, without data
   kZero = 4,     // the blocks of the one piece become holes (`phys` is zero)
   kRemove = 5,
-  kClone = 6,  // the pieces name places of another range, which goes on naming them
+  kClone = 6,   // the pieces name places of another range, which goes on naming them
+  kDrop = 7,    // the chunks are gone, and the group's history knows nothing of them
+  kForget = 8,  // of a group without chunks, all that was known
 };
 
 // Whose places a clone names: block `first` + n of the record's chunk those of block
@@ -39,11 +41,11 @@ struct CloneRange {
 
 struct Record {
   RecordKind kind = RecordKind::kZero;
-  ChunkId chunk;
-  ChunkVersion version;
+  Stamp stamp;    // kRemove: of the first chunk, the others follow; kDrop, kForget: only the group
+  ChunkId chunk;  // but of those with `chunks`, and kForget
   std::vector<Piece> pieces;    // ascending
   std::vector<uint32_t> crcs;   // kDirect, kInline, kClone: one per block, in order of the pieces
-  std::vector<ChunkId> chunks;  // kRemove
+  std::vector<ChunkId> chunks;  // kRemove, kDrop
   CloneRange clone = {};        // kClone: of its range, what no piece covers becomes a hole
 
   [[nodiscard]] uint32_t blocks() const;

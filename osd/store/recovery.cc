@@ -48,10 +48,12 @@ Result<void> Replayer::replay(Lsn lsn, Bytes bytes) {
 
 // ---- MapScanner ----
 
-MapScanner::MapScanner(Metadata& metadata, const Superblock& superblock, Problem problem)
+MapScanner::MapScanner(Metadata& metadata, const Superblock& superblock, Problem problem,
+                       VisitHeader visitHeader)
     : metadata_(metadata),
       superblock_(superblock),
       problem_(std::move(problem)),
+      visitHeader_(std::move(visitHeader)),
       from_(1, keys::kChunkPrefix),
       used_((superblock.dataBlocks + 63) / 64) {}
 
@@ -82,10 +84,12 @@ bool MapScanner::entry(std::string_view key, std::string_view value, const Visit
   }
   if (!k->group) {
     auto header = ChunkHeader::decode(key, value);
-    if (header)
-      expected_ = header->blocks;
-    else
+    if (!header) {
       report(name + ": its header is damaged");
+      return !fatal_;
+    }
+    expected_ = header->blocks;
+    if (visitHeader_) visitHeader_(k->chunk, *header);
     return !fatal_;
   }
   auto group = ExtentGroup::decode(key, value, superblock_.dataBlocks);
@@ -114,6 +118,7 @@ Result<bool> MapScanner::next(size_t groups, const Visit& visit) {
   size_t seen = 0;
   bool more = false;
   TRY(metadata_.scan(from_, [&](auto key, auto value) {
+    if (key.empty() || key.front() != keys::kChunkPrefix) return false;
     if (seen == groups) {
       from_ = std::string(key);
       more = true;
@@ -154,12 +159,13 @@ void MapScanner::addFree(Allocator& allocator) const {
 
 Task<Result<void>> ChunkStore::recover() {
   constexpr size_t kBufferedBytes = kMiB;
+  CO_TRY(history_.load());
   Replayer replayer(env_, files_.superblock, maps_, deferred_.entries(), applied_);
   auto log = co_await RingLog::open(env_, files_.logFile(), files_.superblock.wal(), uuid(),
                                     [this, &replayer](Lsn lsn, Bytes bytes) -> Result<void> {
                                       TRY(replayer.replay(lsn, bytes));
                                       if (metadata_.bufferedBytes() >= kBufferedBytes)
-                                        TRY(metadata_.flush(replayer.applied()));
+                                        TRY(maps_.flush(replayer.applied()));
                                       return {};
                                     });
   CO_TRY(log);

@@ -11,7 +11,8 @@ namespace {
 
 constexpr char kMagic[8] = {'C', 'a', 'i', 'r', 'n', 'O', 'S', 'D'};
 constexpr char kDeviceMagic[8] = {'C', 'a', 'i', 'r', 'n', 'D', 'E', 'V'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
+constexpr uint32_t kDeviceVersion = 1;
 constexpr uint64_t kKnownIncompat = 0;  // bits this program understands
 constexpr size_t kMaxDevicePath = 1024;
 
@@ -112,6 +113,14 @@ Result<Superblock> decodeSuperblock(Bytes block, const std::string& where) {
     return fail(Errc::kNotFound, where + " is not the superblock of a chunk store");
   if (crc32c(block.first(offsetof(Layout, crc))) != l.crc)
     return fail(Errc::kCorrupt, where + " is damaged");
+  if (l.version < kVersion)
+    return fail(Errc::kVersion,
+                where + " has format version " + std::to_string(l.version) +
+                    ", of a release before placement groups had histories; this program knows "
+                    "version " +
+                    std::to_string(kVersion) +
+                    ": start the older cairn-osd, or remove the store and create a new one, which "
+                    "the cluster fills");
   if (l.version > kVersion || (l.incompat & ~kKnownIncompat) != 0)
     return fail(Errc::kVersion, where + " has format version " + std::to_string(l.version) +
                                     " with features " + std::to_string(l.incompat) +
@@ -171,7 +180,7 @@ void encodeDeviceRecord(const std::string& device, MutBytes block) {
                "a device record is one block");
   DeviceRecord r{};
   std::memcpy(r.magic, kDeviceMagic, sizeof kDeviceMagic);
-  r.version = kVersion;
+  r.version = kDeviceVersion;
   r.pathBytes = static_cast<uint32_t>(device.size());
   std::memcpy(r.path, device.data(), device.size());
   seal(r, block);

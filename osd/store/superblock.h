@@ -34,7 +34,7 @@ Result<Superblock> planLayout(uint64_t sizeBytes, uint64_t walBytes, bool onDevi
 
 // One block; fills in the CRC.
 void encodeSuperblock(const Superblock& superblock, MutBytes block);
-// kNotFound: no superblock here; kCorrupt: a damaged one; kVersion: of a newer format. `where`
+// kNotFound: no superblock here; kCorrupt: a damaged one; kVersion: of another format. `where`
 // names the copy in messages.
 Result<Superblock> decodeSuperblock(Bytes block, const std::string& where);
 

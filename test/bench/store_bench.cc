@@ -114,7 +114,8 @@ class Bench {
                                crcs_.begin() + static_cast<ptrdiff_t>(from + blocks));
     co_return co_await store_.write(chunk, static_cast<uint32_t>(block * kBlockSize),
                                     data_.slice(from * kBlockSize, blocks * kBlockSize),
-                                    std::move(crcs), ChunkVersion(++version_));
+                                    std::move(crcs),
+                                    {{PoolId(1), PgIndex(0)}, ChunkVersion(++version_), {}});
   }
   Task<Result<void>> read(ChunkId chunk, uint64_t block, uint64_t blocks) {
     auto data = co_await store_.read(chunk, static_cast<uint32_t>(block * kBlockSize),

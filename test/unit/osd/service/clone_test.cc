@@ -82,7 +82,7 @@ TEST_CASE("a clone of or into a removed chunk is refused, on whichever member it
       TestCluster c(2);
       REQUIRE(c.write(1, 42, 0, bytesOf(kB, 1)));
       REQUIRE(c.write(1, 43, 0, bytesOf(kB, 2)));
-      OutMessage remove;
+      OutMessage remove = c.request();
       remove.body<schema::OsdRequest>().initRemove().initChunks(1).set(0, removed);
       REQUIRE(c.ask(where, std::move(remove), schema::Hello::Role::MDS));
       CHECK(c.clone(1, 42, 0, 43, 0, kB).error().code == Errc::kStale);
@@ -177,7 +177,7 @@ TEST_CASE("clones both ways, writes and removals of the same chunks neither hang
       const auto to = static_cast<uint32_t>(random.below(8)) * kB;
       const auto length = static_cast<uint32_t>(1 + random.below(4)) * kB;
       if (i == 100) {
-        OutMessage remove;
+        OutMessage remove = c.request();
         auto list = remove.body<schema::OsdRequest>().initRemove().initChunks(2);
         list.set(0, 41);
         list.set(1, 50);

@@ -47,6 +47,36 @@ Task<void> FakeStore::pause() {
   co_await never_.waitFor(disk_->delay);
 }
 
+Result<void> FakeStore::checkGroup(ChunkId chunk, GroupId group) const {
+  auto c = disk_->chunks.find(chunk);
+  auto r = disk_->removals.find(chunk);
+  if ((c == disk_->chunks.end() || c->second.group == group) &&
+      (r == disk_->removals.end() || r->second.group == group))
+    return {};
+  return fail(Errc::kInvalid, "a chunk of another group");
+}
+
+void FakeStore::note(GroupId group, const Stamp& stamp) {
+  GroupState& state = disk_->groups[group];
+  state.last = std::max(state.last, stamp.version);
+  state.committed = std::max(state.committed, stamp.committed);
+}
+
+FakeDisk::Chunk& FakeStore::change(ChunkId chunk, const Stamp& stamp) {
+  auto [it, made] = disk_->chunks.try_emplace(chunk);
+  FakeDisk::Chunk& c = it->second;
+  if (made) {
+    c.group = stamp.group;
+    if (auto r = disk_->removals.find(chunk); r != disk_->removals.end()) {
+      c.version = r->second.version;
+      disk_->removals.erase(r);
+    }
+  }
+  c.version = std::max(c.version, stamp.version);
+  note(c.group, stamp);
+  return c;
+}
+
 Task<Result<void>> FakeStore::recordOsdId(OsdId id) {
   co_await pause();
   disk_->id = id;
@@ -54,7 +84,7 @@ Task<Result<void>> FakeStore::recordOsdId(OsdId id) {
 }
 
 Task<Result<void>> FakeStore::write(ChunkId chunk, uint32_t offset, Buffer data,
-                                    std::vector<uint32_t> crcs, ChunkVersion version) {
+                                    std::vector<uint32_t> crcs, Stamp stamp) {
   CAIRN_ASSERT(offset % kBlockSize == 0 && data.size() % kBlockSize == 0 && !data.empty() &&
                    crcs.size() == data.size() / kBlockSize,
                "writes are whole blocks with one checksum each");
@@ -63,6 +93,7 @@ Task<Result<void>> FakeStore::write(ChunkId chunk, uint32_t offset, Buffer data,
   Busy busy(*this, chunk, offset, offset + data.size(), true);
   co_await pause();
   if (disk_->failMutations) co_return fail(*disk_->failMutations);
+  CO_TRY(checkGroup(chunk, stamp.group));
   const uint32_t first = static_cast<uint32_t>(offset / kBlockSize);
   auto known = disk_->chunks.find(chunk);
   uint64_t fresh = 0;
@@ -71,67 +102,80 @@ Task<Result<void>> FakeStore::write(ChunkId chunk, uint32_t offset, Buffer data,
         (!known->second.blocks.contains(first + i) && !known->second.reserved.contains(first + i)))
       ++fresh;
   if (disk_->blocks() + fresh > disk_->capacityBlocks) co_return fail(Errc::kNoSpace, "full");
-  auto& c = disk_->chunks[chunk];
+  auto& c = change(chunk, stamp);
   for (uint32_t i = 0; i < crcs.size(); ++i) {
     auto& b = c.blocks[first + i];
     std::memcpy(b.bytes.data(), data.data() + i * kBlockSize, kBlockSize);
     b.crc = crcs[i];
     c.reserved.erase(first + i);
   }
-  c.version = std::max(c.version, version);
   ++disk_->mutations;
   co_return Result<void>{};
 }
 
-Task<Result<void>> FakeStore::zero(ChunkId chunk, uint32_t offset, uint32_t length,
-                                   ChunkVersion version) {
+Task<Result<void>> FakeStore::zero(ChunkId chunk, uint32_t offset, uint32_t length, Stamp stamp) {
   Busy busy(*this, chunk, offset, uint64_t{offset} + length, true);
   co_await pause();
   if (disk_->failMutations && disk_->failMutations->code != Errc::kNoSpace)
     co_return fail(*disk_->failMutations);
-  auto& c = disk_->chunks[chunk];
+  CO_TRY(checkGroup(chunk, stamp.group));
+  if (!disk_->chunks.contains(chunk)) co_return Result<void>{};
+  auto& c = change(chunk, stamp);
   for (uint64_t b = offset / kBlockSize; b < (uint64_t{offset} + length) / kBlockSize; ++b) {
     c.blocks.erase(static_cast<uint32_t>(b));
     c.reserved.erase(static_cast<uint32_t>(b));
   }
-  c.version = std::max(c.version, version);
   ++disk_->mutations;
   co_return Result<void>{};
 }
 
 Task<Result<void>> FakeStore::allocate(ChunkId chunk, uint32_t offset, uint32_t length,
-                                       ChunkVersion version) {
+                                       Stamp stamp) {
   Busy busy(*this, chunk, offset, uint64_t{offset} + length, true);
   co_await pause();
   if (disk_->failMutations) co_return fail(*disk_->failMutations);
+  CO_TRY(checkGroup(chunk, stamp.group));
   if (disk_->blocks() + length / kBlockSize > disk_->capacityBlocks)
     co_return fail(Errc::kNoSpace, "full");
-  auto& c = disk_->chunks[chunk];
+  auto& c = change(chunk, stamp);
   for (uint64_t b = offset / kBlockSize; b < (uint64_t{offset} + length) / kBlockSize; ++b)
     if (!c.blocks.contains(static_cast<uint32_t>(b))) c.reserved.insert(static_cast<uint32_t>(b));
-  c.version = std::max(c.version, version);
   ++disk_->mutations;
   co_return Result<void>{};
 }
 
-Task<Result<void>> FakeStore::remove(std::vector<ChunkId> chunks) {
+Task<Result<void>> FakeStore::remove(std::vector<ChunkId> chunks, Stamp stamp) {
   std::list<Busy> busy;
   for (ChunkId id : chunks) busy.emplace_back(*this, id, 0, kChunkSize, true);
   co_await pause();
-  for (ChunkId id : chunks) disk_->chunks.erase(id);
+  for (ChunkId id : chunks) CO_TRY(checkGroup(id, stamp.group));
+  for (ChunkId id : chunks) {
+    ChunkVersion version = stamp.version;
+    if (auto c = disk_->chunks.find(id); c != disk_->chunks.end())
+      version = std::max(version, c->second.version);
+    if (auto r = disk_->removals.find(id); r != disk_->removals.end())
+      version = std::max(version, r->second.version);
+    note(stamp.group, stamp);
+    disk_->chunks.erase(id);
+    disk_->removals.erase(id);
+    if (version > disk_->groups[stamp.group].trimmed)
+      disk_->removals.emplace(id, FakeDisk::Removal{stamp.group, version});
+    ++stamp.version.value;
+  }
   ++disk_->mutations;
   co_return Result<void>{};
 }
 
 Task<Result<void>> FakeStore::clone(ChunkId source, uint32_t sourceOffset, ChunkId target,
-                                    uint32_t targetOffset, uint32_t length, ChunkVersion version) {
+                                    uint32_t targetOffset, uint32_t length, Stamp stamp) {
   Busy reading(*this, source, sourceOffset, uint64_t{sourceOffset} + length, false);
   Busy changing(*this, target, targetOffset, uint64_t{targetOffset} + length, true);
   co_await pause();
   if (disk_->failMutations && disk_->failMutations->code != Errc::kNoSpace)
     co_return fail(*disk_->failMutations);
+  CO_TRY(checkGroup(target, stamp.group));
   if (!disk_->chunks.contains(source)) co_return fail(Errc::kNotFound, "no such chunk");
-  auto& to = disk_->chunks[target];
+  auto& to = change(target, stamp);
   const auto& from = disk_->chunks[source];
   for (uint32_t i = 0; i < length / kBlockSize; ++i) {
     const auto at = static_cast<uint32_t>(targetOffset / kBlockSize + i);
@@ -140,7 +184,6 @@ Task<Result<void>> FakeStore::clone(ChunkId source, uint32_t sourceOffset, Chunk
     auto b = from.blocks.find(static_cast<uint32_t>(sourceOffset / kBlockSize + i));
     if (b != from.blocks.end()) to.blocks[at] = b->second;
   }
-  to.version = std::max(to.version, version);
   ++disk_->mutations;
   ++disk_->clones;
   co_return Result<void>{};
@@ -208,8 +251,8 @@ Result<bool> FakeStore::isHole(ChunkId chunk, uint32_t offset, uint32_t length) 
 Result<std::optional<ChunkInfo>> FakeStore::stat(ChunkId chunk) {
   auto it = disk_->chunks.find(chunk);
   if (it == disk_->chunks.end()) return std::optional<ChunkInfo>{};
-  return std::optional<ChunkInfo>(
-      ChunkInfo{it->second.version, static_cast<uint32_t>(it->second.blocks.size())});
+  return std::optional<ChunkInfo>(ChunkInfo{it->second.group, it->second.version,
+                                            static_cast<uint32_t>(it->second.blocks.size())});
 }
 
 Result<std::vector<ListedChunk>> FakeStore::list(ChunkId after, size_t limit) {
@@ -217,8 +260,58 @@ Result<std::vector<ListedChunk>> FakeStore::list(ChunkId after, size_t limit) {
   for (auto it = disk_->chunks.upper_bound(after); it != disk_->chunks.end() && out.size() < limit;
        ++it)
     out.push_back(
-        {it->first, {it->second.version, static_cast<uint32_t>(it->second.blocks.size())}});
+        {it->first,
+         {it->second.group, it->second.version, static_cast<uint32_t>(it->second.blocks.size())}});
   return out;
+}
+
+Result<GroupState> FakeStore::groupState(GroupId group) {
+  auto it = disk_->groups.find(group);
+  return it == disk_->groups.end() ? GroupState{} : it->second;
+}
+
+Result<std::vector<Changed>> FakeStore::changes(GroupId group, Changed after, size_t limit) {
+  std::vector<Changed> all;
+  auto take = [&](const Changed& c) {
+    if (std::pair(c.version, c.chunk) > std::pair(after.version, after.chunk)) all.push_back(c);
+  };
+  for (const auto& [id, c] : disk_->chunks)
+    if (c.group == group) take({c.version, id, false});
+  for (const auto& [id, r] : disk_->removals)
+    if (r.group == group) take({r.version, id, true});
+  std::ranges::sort(all);
+  all.resize(std::min(all.size(), limit));
+  return all;
+}
+
+Result<std::vector<GroupId>> FakeStore::groups() {
+  std::vector<GroupId> ids;
+  for (const auto& [id, state] : disk_->groups) ids.push_back(id);
+  return ids;
+}
+
+Result<void> FakeStore::trimRemovals(GroupId group, ChunkVersion upTo) {
+  auto it = disk_->groups.find(group);
+  if (it == disk_->groups.end()) return {};
+  GroupState& state = it->second;
+  state.trimmed = std::max(state.trimmed, std::min(upTo, state.last));
+  std::erase_if(disk_->removals, [&](const auto& r) {
+    return r.second.group == group && r.second.version <= state.trimmed;
+  });
+  return {};
+}
+
+Task<Result<void>> FakeStore::dropGroup(GroupId group) {
+  std::list<Busy> busy;
+  for (const auto& [id, c] : disk_->chunks)
+    if (c.group == group) busy.emplace_back(*this, id, 0, kChunkSize, true);
+  co_await pause();
+  if (disk_->failMutations) co_return fail(*disk_->failMutations);
+  std::erase_if(disk_->chunks, [&](const auto& c) { return c.second.group == group; });
+  std::erase_if(disk_->removals, [&](const auto& r) { return r.second.group == group; });
+  disk_->groups.erase(group);
+  ++disk_->mutations;
+  co_return Result<void>{};
 }
 
 Space FakeStore::space() const {

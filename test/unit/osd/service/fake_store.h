@@ -18,13 +18,20 @@ struct FakeDisk {
     uint32_t crc;
   };
   struct Chunk {
+    GroupId group;
     ChunkVersion version;
     std::map<uint32_t, Block> blocks;  // by number
     std::set<uint32_t> reserved;
   };
   Uuid uuid, cluster;
   OsdId id;
+  struct Removal {
+    GroupId group;
+    ChunkVersion version;
+  };
   std::map<ChunkId, Chunk> chunks;
+  std::map<ChunkId, Removal> removals;
+  std::map<GroupId, GroupState> groups;
   uint64_t capacityBlocks = UINT64_MAX;
   // Faults
   std::optional<Error> failMutations;  // before anything is changed
@@ -50,25 +57,34 @@ class FakeStore final : public Store {
   [[nodiscard]] OsdId osdId() const override { return disk_->id; }
   Task<Result<void>> recordOsdId(OsdId id) override;
   Task<Result<void>> write(ChunkId chunk, uint32_t offset, Buffer data, std::vector<uint32_t> crcs,
-                           ChunkVersion version) override;
-  Task<Result<void>> zero(ChunkId chunk, uint32_t offset, uint32_t length,
-                          ChunkVersion version) override;
+                           Stamp stamp) override;
+  Task<Result<void>> zero(ChunkId chunk, uint32_t offset, uint32_t length, Stamp stamp) override;
   Task<Result<void>> allocate(ChunkId chunk, uint32_t offset, uint32_t length,
-                              ChunkVersion version) override;
-  Task<Result<void>> remove(std::vector<ChunkId> chunks) override;
+                              Stamp stamp) override;
+  Task<Result<void>> remove(std::vector<ChunkId> chunks, Stamp stamp) override;
   Task<Result<void>> clone(ChunkId source, uint32_t sourceOffset, ChunkId target,
-                           uint32_t targetOffset, uint32_t length, ChunkVersion version) override;
+                           uint32_t targetOffset, uint32_t length, Stamp stamp) override;
   Task<Result<ReadData>> read(ChunkId chunk, uint32_t offset, uint32_t length) override;
   Result<std::vector<std::pair<uint32_t, uint32_t>>> extents(ChunkId chunk, uint32_t offset,
                                                              size_t limit) override;
   Result<bool> isHole(ChunkId chunk, uint32_t offset, uint32_t length) override;
   Result<std::optional<ChunkInfo>> stat(ChunkId chunk) override;
   Result<std::vector<ListedChunk>> list(ChunkId after, size_t limit) override;
+  Result<GroupState> groupState(GroupId group) override;
+  Result<std::vector<Changed>> changes(GroupId group, Changed after, size_t limit) override;
+  Result<std::vector<GroupId>> groups() override;
+  Result<void> trimRemovals(GroupId group, ChunkVersion upTo) override;
+  Task<Result<void>> dropGroup(GroupId group) override;
   [[nodiscard]] Space space() const override;
 
  private:
   struct Busy;  // an operation in progress on a range of a chunk
   Task<void> pause();
+  // kInvalid: the chunk is, or was, of another group.
+  Result<void> checkGroup(ChunkId chunk, GroupId group) const;
+  void note(GroupId group, const Stamp& stamp);
+  // The chunk that a mutation makes or changes.
+  FakeDisk::Chunk& change(ChunkId chunk, const Stamp& stamp);
 
   Env& env_;
   std::shared_ptr<FakeDisk> disk_;

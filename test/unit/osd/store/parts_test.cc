@@ -202,7 +202,7 @@ TEST_CASE("record: what is decoded is what was encoded, and garbage is refused")
   Record r;
   r.kind = RecordKind::kInline;
   r.chunk = ChunkId(77);
-  r.version = ChunkVersion(5);
+  r.stamp = {{PoolId(2), PgIndex(3)}, ChunkVersion(5), ChunkVersion(4)};
   r.pieces = {{3, 2, 40}, {5, 1, 90}};
   r.crcs = {1, 2, 3};
   std::string bytes = r.encode() + std::string(3 * kBlockSize, 'x');
@@ -212,7 +212,9 @@ TEST_CASE("record: what is decoded is what was encoded, and garbage is refused")
   CHECK(again->pieces == r.pieces);
   CHECK(again->crcs == r.crcs);
   CHECK(again->chunk == r.chunk);
-  CHECK(again->version == r.version);
+  CHECK(again->stamp.group == r.stamp.group);
+  CHECK(again->stamp.version == r.stamp.version);
+  CHECK(again->stamp.committed == r.stamp.committed);
   CHECK(data.size() == 3 * kBlockSize);
   CHECK(!Record::decode(bytesOf(bytes), 90, data));  // outside the store
   CHECK(!Record::decode(bytesOf(bytes + "x"), 100, data));

@@ -28,6 +28,13 @@ inline StoreOptions smallStore() {
   return o;
 }
 
+// Where a mutation is put that does not say it.
+inline constexpr GroupId kGroup{PoolId(1), PgIndex(0)};
+
+inline Stamp stampOf(uint64_t version, GroupId group = kGroup, uint64_t committed = 0) {
+  return {group, ChunkVersion(version), ChunkVersion(committed)};
+}
+
 inline std::vector<uint32_t> crcsOf(const Buffer& data) {
   std::vector<uint32_t> crcs;
   for (size_t at = 0; at < data.size(); at += kBlockSize)
@@ -132,27 +139,27 @@ class StoreHost {
   Errc write(uint64_t chunk, uint32_t block, uint64_t tag, size_t blocks, uint64_t version) {
     Buffer data = tagged(node->buffers(), tag, blocks);
     auto crcs = crcsOf(data);
-    return code(world.await(*node, store->write(ChunkId(chunk), block * kBlockSize, data, crcs,
-                                                ChunkVersion(version))));
+    return code(world.await(
+        *node, store->write(ChunkId(chunk), block * kBlockSize, data, crcs, stampOf(version))));
   }
   Errc zero(uint64_t chunk, uint32_t block, uint32_t blocks, uint64_t version) {
     return code(world.await(*node, store->zero(ChunkId(chunk), block * kBlockSize,
-                                               blocks * kBlockSize, ChunkVersion(version))));
+                                               blocks * kBlockSize, stampOf(version))));
   }
   Errc allocate(uint64_t chunk, uint32_t block, uint32_t blocks, uint64_t version) {
     return code(world.await(*node, store->allocate(ChunkId(chunk), block * kBlockSize,
-                                                   blocks * kBlockSize, ChunkVersion(version))));
+                                                   blocks * kBlockSize, stampOf(version))));
   }
   Errc clone(uint64_t source, uint32_t from, uint64_t target, uint32_t to, uint32_t blocks,
              uint64_t version) {
-    return code(world.await(
-        *node, store->clone(ChunkId(source), from * kBlockSize, ChunkId(target), to * kBlockSize,
-                            blocks * kBlockSize, ChunkVersion(version))));
+    return code(
+        world.await(*node, store->clone(ChunkId(source), from * kBlockSize, ChunkId(target),
+                                        to * kBlockSize, blocks * kBlockSize, stampOf(version))));
   }
-  Errc remove(std::vector<uint64_t> chunks) {
+  Errc remove(std::vector<uint64_t> chunks, uint64_t version = 1) {
     std::vector<ChunkId> ids;
     for (uint64_t c : chunks) ids.emplace_back(c);
-    return code(world.await(*node, store->remove(ids)));
+    return code(world.await(*node, store->remove(ids, stampOf(version))));
   }
   Result<ReadData> read(uint64_t chunk, uint32_t block, uint32_t blocks) {
     auto data =

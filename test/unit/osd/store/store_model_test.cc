@@ -138,22 +138,22 @@ class Model {
       case Op::Kind::kWrite: {
         Buffer data = tagged(m.host_.node->buffers(), op.tag, op.count);
         auto crcs = crcsOf(data);
-        done = co_await store.write(id, offset, data, std::move(crcs), version);
+        done = co_await store.write(id, offset, data, std::move(crcs), stampOf(version.value));
         break;
       }
       case Op::Kind::kZero:
-        done = co_await store.zero(id, offset, length, version);
+        done = co_await store.zero(id, offset, length, stampOf(version.value));
         break;
       case Op::Kind::kAllocate:
-        done = co_await store.allocate(id, offset, length, version);
+        done = co_await store.allocate(id, offset, length, stampOf(version.value));
         break;
       case Op::Kind::kRemove:
-        done = co_await store.remove(std::vector<ChunkId>(1, id));
+        done = co_await store.remove(std::vector<ChunkId>(1, id), stampOf(version.value));
         break;
       case Op::Kind::kClone:
         done = co_await store.clone(ChunkId(op.source + 1),
                                     static_cast<uint32_t>(op.sourceFirst * kBlockSize), id, offset,
-                                    length, version);
+                                    length, stampOf(version.value));
         break;
       default:
         break;
@@ -199,11 +199,9 @@ class Model {
   }
 
   void noteClone(ModelChunk& chunk, const Op& op, ChunkVersion version, bool done) {
-    bool any = false;
     for (uint32_t i = 0; i < op.count; ++i) {
       const ModelBlock& source = chunks_[op.source].blocks[op.sourceFirst + i];
       ModelBlock& block = chunk.blocks[op.first + i];
-      any |= source.tag != 0;
       if (done) {
         block = source;
       } else {
@@ -214,7 +212,6 @@ class Model {
     if (!done || chunks_[op.source].uncertain) chunk.uncertain = true;
     if (!done) return;
     ++clones;
-    if (!any && !chunk.exists) return;
     chunk.exists = true;
     chunk.version = std::max(chunk.version, version.value);
   }

@@ -335,7 +335,7 @@ TEST_CASE("store: lost and misdirected writes are seen") {
     (kind == 0 ? faults.lostWrite : faults.misdirected) = 1;
     Buffer data = tagged(host.node->buffers(), 3000, 100);
     auto crcs = crcsOf(data);
-    auto task = host.store->write(ChunkId(1), 0, data, crcs, ChunkVersion(2));
+    auto task = host.store->write(ChunkId(1), 0, data, crcs, stampOf(2));
     bool done = false;
     // Only the data write: the log's own is honest again.
     host.world.after(30us, [&] { (void)done; });

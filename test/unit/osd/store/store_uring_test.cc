@@ -53,7 +53,8 @@ struct Host {
 Task<Result<void>> writeOne(Host& h, Store& store, uint64_t chunk, uint64_t seed, size_t blocks) {
   Buffer data = h.data(seed, blocks);
   auto crcs = blockCrcs(0, data.bytes());
-  co_return co_await store.write(ChunkId(chunk), 0, data, std::move(crcs), ChunkVersion(seed));
+  co_return co_await store.write(ChunkId(chunk), 0, data, std::move(crcs),
+                                 {{PoolId(1), PgIndex(0)}, ChunkVersion(seed), {}});
 }
 
 Task<void> checkOne(Host& h, Store& store, uint64_t chunk, uint64_t seed, size_t blocks) {
