@@ -20,12 +20,13 @@ std::string nameOf(GroupId group) {
 Result<void> History::load() {
   Result<void> all;
   TRY(metadata_.scan(std::string(1, keys::kGroupPrefix), [&](auto key, auto value) {
+    if (key.front() != keys::kGroupPrefix) return false;
     auto id = keys::parseGroupState(key);
-    if (!id) return false;
-    if (auto state = decodeGroupState(key, value))
+    auto state = decodeGroupState(key, value);
+    if (id && state)
       groups_[*id].state = *state;
     else if (all)
-      all = damaged(*id, "state");
+      all = damaged(id.value_or(GroupId{}), "state");
     return true;
   }));
   return all;
@@ -45,15 +46,15 @@ std::vector<GroupId> History::groups() const {
 
 Result<void> History::scan(GroupId group, const Changed& after, const Visit& visit) {
   std::string from = keys::change(group, after.version, after.chunk);
+  const std::string prefix = from.substr(0, keys::kChangeGroupBytes);
   from.push_back('\0');  // the next key
   Result<void> whole;
   TRY(metadata_.scan(from, [&](auto key, auto value) {
+    if (!key.starts_with(prefix)) return false;
     auto k = keys::parseChange(key);
-    if (!k || k->group != group) return false;
     auto flags = ChangeFlags::decode(key, value);
-    if (!flags) {
-      whole = damaged(group, "entry of chunk " + std::to_string(k->chunk.value) + ", version " +
-                                 std::to_string(k->version.value) + ",");
+    if (!k || !flags) {
+      whole = damaged(group, "history");
       return false;
     }
     return visit({k->version, k->chunk, flags->removed});

@@ -28,7 +28,8 @@ class History {
  public:
   explicit History(Metadata& metadata) : metadata_(metadata) {}
 
-  // Reads the states of all groups, before anything else. Goes on after a damaged one.
+  // Reads the states of all groups, before anything else. Goes on after a damaged one, and names
+  // the first.
   Result<void> load();
 
   // All zero when nothing is known.

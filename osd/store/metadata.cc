@@ -160,6 +160,7 @@ std::optional<GroupId> parseGroupState(std::string_view key) {
 
 std::string change(GroupId group, ChunkVersion version, ChunkId chunk) {
   Encoder e;
+  e.out().reserve(kChangeGroupBytes + 2 * sizeof(uint64_t));
   e.put(static_cast<uint8_t>(kChangePrefix));
   e.putBigEndian(group.pool.value);
   e.putBigEndian(group.pg.value);
@@ -196,7 +197,8 @@ Result<std::optional<std::string>> Metadata::get(std::string_view key) {
   return fail(std::move(value).error());
 }
 
-Metadata::Buffer::iterator Metadata::change(std::string key, std::optional<std::string> value) {
+std::pair<Metadata::Buffer::iterator, bool> Metadata::change(std::string key,
+                                                             std::optional<std::string> value) {
   auto [it, added] = buffer_.try_emplace(std::move(key));
   if (added)
     bufferedBytes_ += it->first.size();
@@ -204,7 +206,7 @@ Metadata::Buffer::iterator Metadata::change(std::string key, std::optional<std::
     bufferedBytes_ -= it->second.value->size();
   if (value) bufferedBytes_ += value->size();
   it->second.value = std::move(value);
-  return it;
+  return {it, added};
 }
 
 void Metadata::put(std::string key, std::string value) {
@@ -213,13 +215,11 @@ void Metadata::put(std::string key, std::string value) {
 
 void Metadata::putNew(std::string key, std::string value) {
   // What the buffer deletes the database may have.
-  const bool isNew = !buffer_.contains(key);
-  auto it = change(std::move(key), std::move(value));
-  it->second.isNew |= isNew;
+  if (auto [it, added] = change(std::move(key), std::move(value)); added) it->second.isNew = true;
 }
 
 void Metadata::del(std::string key) {
-  auto it = change(std::move(key), std::nullopt);
+  auto [it, added] = change(std::move(key), std::nullopt);
   if (!it->second.isNew) return;
   bufferedBytes_ -= it->first.size();
   buffer_.erase(it);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "common/base/uuid.h"
 #include "common/kv/kv.h"
@@ -74,7 +75,8 @@ std::optional<ChunkId> parseRemoved(std::string_view key);
 // The state of a placement group.
 std::string groupState(GroupId group);
 std::optional<GroupId> parseGroupState(std::string_view key);
-// An entry of its index of changes; in order of versions.
+// An entry of its index of changes; in order of versions. All of a group begin alike.
+inline constexpr size_t kChangeGroupBytes = 9;
 std::string change(GroupId group, ChunkVersion version, ChunkId chunk);
 struct ChangeKey {
   GroupId group;
@@ -112,7 +114,8 @@ class Metadata {
   };
   using Buffer = std::map<std::string, Buffered, std::less<>>;
   Result<void> alive() const;
-  Buffer::iterator change(std::string key, std::optional<std::string> value);
+  // Says also whether the key was not there yet.
+  std::pair<Buffer::iterator, bool> change(std::string key, std::optional<std::string> value);
 
   std::unique_ptr<Kv> kv_;
   Buffer buffer_;

@@ -231,6 +231,14 @@ TEST_CASE("record: what is decoded is what was encoded, and garbage is refused")
   auto removed = Record::decode(bytesOf(remove.encode()), 100, data);
   REQUIRE(removed);
   CHECK(removed->chunks == remove.chunks);
+  remove.kind = RecordKind::kDrop;
+  CHECK(Record::decode(bytesOf(remove.encode()), 100, data));
+  remove.kind = RecordKind::kForget;
+  CHECK(!Record::decode(bytesOf(remove.encode()), 100, data));  // a group has no chunks then
+  remove.chunks.clear();
+  CHECK(Record::decode(bytesOf(remove.encode()), 100, data));
+  remove.kind = RecordKind::kRemove;
+  CHECK(!Record::decode(bytesOf(remove.encode()), 100, data));
 
   Record clone;
   clone.kind = RecordKind::kClone;
@@ -243,6 +251,10 @@ TEST_CASE("record: what is decoded is what was encoded, and garbage is refused")
   CHECK(cloned->clone == clone.clone);
   CHECK(cloned->pieces == clone.pieces);
   CHECK(cloned->crcs == clone.crcs);
+  Record holes = clone;  // only
+  holes.pieces.clear();
+  holes.crcs.clear();
+  CHECK(Record::decode(bytesOf(holes.encode()), 100, data));
   for (CloneRange bad : {CloneRange{ChunkId(9), 100, 10, 3},               // less than its pieces
                          CloneRange{ChunkId(9), 100, 11, 5},               // behind their start
                          CloneRange{ChunkId(9), kChunkBlocks - 4, 10, 5},  // outside the source
@@ -302,7 +314,12 @@ TEST_CASE("metadata: reads see the buffer and the database as one, before and af
   SeededRandom random(3);
   for (int i = 0; i < 3000; ++i) {
     std::string key = "c" + std::to_string(random.below(60));
-    switch (random.below(4)) {
+    switch (random.below(5)) {
+      case 4:
+        if (model.contains(key)) break;
+        metadata.putNew(key, std::to_string(i));
+        model[key] = std::to_string(i);
+        break;
       case 0:
         metadata.del(key);
         model.erase(key);

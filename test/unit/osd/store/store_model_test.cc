@@ -1,5 +1,6 @@
 // Random work on a store against a model in memory, with crashes at random points. What was
-// acknowledged is there exactly; what was not is there whole or not at all, block by block.
+// acknowledged is there exactly; what was not is there whole or not at all, block by block. The
+// history of each placement group says what is there.
 #include <doctest/doctest.h>
 
 #include <deque>
@@ -17,6 +18,7 @@ namespace {
 
 constexpr uint32_t kChunks = 6;
 constexpr uint32_t kBlocks = 640;  // of each chunk that are used
+constexpr uint32_t kGroups = 2;    // placement groups; a chunk is of the one of its parity
 
 struct ModelBlock {
   uint64_t tag = 0;  // 0: reads as zeros
@@ -24,17 +26,31 @@ struct ModelBlock {
   std::vector<uint64_t> maybe;
 };
 
+// What the store knows of a chunk's last change.
+struct Last {
+  enum class State { kNothing, kExists, kRemoved } state = State::kNothing;
+  uint64_t version = 0;
+  bool operator==(const Last&) const = default;
+};
+
 struct ModelChunk {
   explicit ModelChunk(Reactor& reactor) : lock(std::make_unique<RangeLock>(reactor)) {}
   std::vector<ModelBlock> blocks = std::vector<ModelBlock>(kBlocks);
-  uint64_t version = 0;  // the greatest acknowledged
-  bool exists = false;
-  bool uncertain = false;  // a mutation of it was not acknowledged
+  Last last;                // after what was acknowledged
+  std::vector<Last> maybe;  // or after a mutation that was not
   std::unique_ptr<RangeLock> lock;
+  [[nodiscard]] bool exists() const { return last.state == Last::State::kExists; }
+};
+
+struct ModelGroup {
+  uint64_t last = 0, committed = 0;              // of what was acknowledged
+  std::set<uint64_t> maybeLast, maybeCommitted;  // of what was not
+  uint64_t trimmed = 0, trimming = 0;            // for sure; at most
+  bool dropping = false;                         // or it was not acknowledged
 };
 
 struct Op {
-  enum class Kind { kWrite, kZero, kAllocate, kRemove, kClone, kRead } kind = Kind::kRead;
+  enum class Kind { kWrite, kZero, kAllocate, kRemove, kClone, kDrop, kRead } kind = Kind::kRead;
   uint32_t chunk = 0, first = 0, count = 0;
   uint64_t tag = 0;
   uint32_t source = 0, sourceFirst = 0;  // kClone
@@ -66,7 +82,11 @@ class Model {
   uint64_t fullAnswers = 0;
   uint64_t acknowledged = 0;
   uint64_t clones = 0;
-  uint64_t shared = 0;  // blocks that had another's place, at every start
+  uint64_t shared = 0;    // blocks that had another's place, at every start
+  uint64_t removals = 0;  // that were remembered, at every start
+  uint64_t forgotten = 0;
+  uint64_t trims = 0;  // that had lasted, at every start
+  uint64_t drops = 0;
   bool faults = false;
 
  private:
@@ -86,9 +106,10 @@ class Model {
     op.kind = what < 44   ? Op::Kind::kWrite
               : what < 52 ? Op::Kind::kZero
               : what < 58 ? Op::Kind::kAllocate
-              : what < 60 ? Op::Kind::kRemove
-              : what < 74 ? Op::Kind::kClone
+              : what < 62 ? Op::Kind::kRemove
+              : what < 76 ? Op::Kind::kClone
                           : Op::Kind::kRead;
+    if (random_.chance(1, 200)) op.kind = Op::Kind::kDrop;
     // Small ones go through the log, large ones to fresh places.
     const uint32_t most = random_.chance(2, 3) ? 15 : 300;
     op.count = 1 + static_cast<uint32_t>(random_.below(most));
@@ -109,7 +130,56 @@ class Model {
     return op;
   }
 
+  static uint32_t groupOf(uint32_t chunk) { return chunk % kGroups; }
+  static GroupId idOf(uint32_t group) { return {PoolId(7), PgIndex(group * 300)}; }
+
+  // Forgets removals up to some number, at any time.
+  void trim(uint32_t g) {
+    ModelGroup& group = groups_[g];
+    if (group.dropping || group.last == 0) return;
+    const uint64_t upTo = nextVersion_ + 5 - random_.below(std::min<uint64_t>(nextVersion_, 40));
+    auto done = host_.store->trimRemovals(idOf(g), ChunkVersion(upTo));
+    if (!done) group.trimming = std::max(group.trimming, upTo);  // the process ended in it
+    if (!done) return;
+    auto state = host_.store->groupState(idOf(g));
+    REQUIRE(state);
+    CHECK(state->trimmed <= state->last);
+    CHECK(state->trimmed.value >= std::min(upTo, group.last));
+    for (uint32_t c = g; c < kChunks; c += kGroups)
+      if (chunks_[c].last.state == Last::State::kRemoved &&
+          chunks_[c].last.version > group.trimming &&
+          chunks_[c].last.version <= state->trimmed.value)
+        ++forgotten;
+    group.trimming = std::max(group.trimming, state->trimmed.value);
+  }
+
+  static Task<void> runDrop(Model& m, uint32_t g) {
+    std::vector<RangeLock::Guard> locks;
+    for (uint32_t c = g; c < kChunks; c += kGroups)
+      locks.push_back(co_await m.chunks_[c].lock->lock(0, kBlocks, true));
+    ModelGroup& group = m.groups_[g];
+    group.dropping = true;
+    Store& store = *m.host_.store;
+    auto done = co_await store.dropGroup(idOf(g));
+    for (uint32_t c = g; c < kChunks; c += kGroups) {
+      ModelChunk& chunk = m.chunks_[c];
+      if (done) {
+        chunk.blocks = std::vector<ModelBlock>(kBlocks);
+        chunk.last = {};
+      } else {
+        for (ModelBlock& block : chunk.blocks) block.maybe.push_back(0);
+        chunk.maybe.emplace_back();
+      }
+    }
+    if (!done) co_return;
+    group = {};
+    ++m.drops;
+    CHECK(store.changes(idOf(g), {}, 10)->empty());
+    CHECK(store.groupState(idOf(g))->last == ChunkVersion(0));
+  }
+
   static Task<void> runOp(Model& m, Op op) {
+    if (op.kind == Op::Kind::kDrop) co_return co_await runDrop(m, groupOf(op.chunk));
     ModelChunk& chunk = m.chunks_[op.chunk];
     RangeLock::Guard lock, sourceLock;
     if (op.kind == Op::Kind::kClone && op.source == op.chunk) {
@@ -132,48 +202,53 @@ class Model {
       if (!data && !m.faults) CHECK(data.error().code == Errc::kCanceled);
       co_return;
     }
-    const ChunkVersion version(++m.nextVersion_);
+    Stamp stamp{idOf(groupOf(op.chunk)), ChunkVersion(++m.nextVersion_), {}};
+    if (m.random_.chance(1, 2))
+      stamp.committed = ChunkVersion(m.random_.below(stamp.version.value));
     Result<void> done;
     switch (op.kind) {
       case Op::Kind::kWrite: {
         Buffer data = tagged(m.host_.node->buffers(), op.tag, op.count);
         auto crcs = crcsOf(data);
-        done = co_await store.write(id, offset, data, std::move(crcs), stampOf(version.value));
+        done = co_await store.write(id, offset, data, std::move(crcs), stamp);
         break;
       }
       case Op::Kind::kZero:
-        done = co_await store.zero(id, offset, length, stampOf(version.value));
+        done = co_await store.zero(id, offset, length, stamp);
         break;
       case Op::Kind::kAllocate:
-        done = co_await store.allocate(id, offset, length, stampOf(version.value));
+        done = co_await store.allocate(id, offset, length, stamp);
         break;
       case Op::Kind::kRemove:
-        done = co_await store.remove(std::vector<ChunkId>(1, id), stampOf(version.value));
+        done = co_await store.remove(std::vector<ChunkId>(1, id), stamp);
         break;
       case Op::Kind::kClone:
         done = co_await store.clone(ChunkId(op.source + 1),
                                     static_cast<uint32_t>(op.sourceFirst * kBlockSize), id, offset,
-                                    length, stampOf(version.value));
+                                    length, stamp);
         break;
       default:
         break;
     }
-    m.note(chunk, op, version, done);
+    m.note(chunk, op, stamp, done);
+    if (done) m.verifyEntry(op);
+    if (op.kind == Op::Kind::kRemove && m.random_.chance(1, 2)) m.trim(groupOf(op.chunk));
   }
 
-  void note(ModelChunk& chunk, const Op& op, ChunkVersion version, const Result<void>& done) {
+  void note(ModelChunk& chunk, const Op& op, const Stamp& stamp, const Result<void>& done) {
     if (!done && done.error().code == Errc::kNoSpace) {
       ++fullAnswers;
       CHECK(op.kind != Op::Kind::kClone);
       return;  // and nothing was changed
     }
     if (!done && done.error().code == Errc::kNotFound) {
-      CHECK((op.kind == Op::Kind::kClone && !chunks_[op.source].exists));
+      CHECK((op.kind == Op::Kind::kClone && !chunks_[op.source].exists()));
       return;
     }
     if (done) ++acknowledged;
+    noteChange(chunk, op, stamp, done.has_value());
     if (op.kind == Op::Kind::kClone) {
-      noteClone(chunk, op, version, done.has_value());
+      noteClone(chunk, op, done.has_value());
       return;
     }
     for (uint32_t i = 0; i < op.count; ++i) {
@@ -185,20 +260,25 @@ class Model {
       else
         block.maybe.push_back(tag);
     }
-    if (!done) {
-      chunk.uncertain = true;
-      return;
-    }
-    if (op.kind == Op::Kind::kRemove) {
-      chunk.exists = chunk.uncertain = false;
-      chunk.version = 0;
-    } else if (op.kind != Op::Kind::kZero || chunk.exists) {
-      chunk.exists = true;
-      chunk.version = std::max(chunk.version, version.value);
+  }
+
+  void noteChange(ModelChunk& chunk, const Op& op, const Stamp& stamp, bool done) {
+    if (op.kind == Op::Kind::kZero && !chunk.exists() && chunk.maybe.empty()) return;
+    ModelGroup& group = groups_[groupOf(op.chunk)];
+    const Last now{op.kind == Op::Kind::kRemove ? Last::State::kRemoved : Last::State::kExists,
+                   std::max(chunk.last.version, stamp.version.value)};
+    if (done) {
+      chunk.last = now;
+      group.last = std::max(group.last, stamp.version.value);
+      group.committed = std::max(group.committed, stamp.committed.value);
+    } else {
+      chunk.maybe.push_back(now);
+      group.maybeLast.insert(stamp.version.value);
+      group.maybeCommitted.insert(stamp.committed.value);
     }
   }
 
-  void noteClone(ModelChunk& chunk, const Op& op, ChunkVersion version, bool done) {
+  void noteClone(ModelChunk& chunk, const Op& op, bool done) {
     for (uint32_t i = 0; i < op.count; ++i) {
       const ModelBlock& source = chunks_[op.source].blocks[op.sourceFirst + i];
       ModelBlock& block = chunk.blocks[op.first + i];
@@ -209,11 +289,30 @@ class Model {
         block.maybe.insert(block.maybe.end(), source.maybe.begin(), source.maybe.end());
       }
     }
-    if (!done || chunks_[op.source].uncertain) chunk.uncertain = true;
-    if (!done) return;
-    ++clones;
-    chunk.exists = true;
-    chunk.version = std::max(chunk.version, version.value);
+    if (done) ++clones;
+  }
+
+  // The history has the chunk's last change at once.
+  void verifyEntry(const Op& op) {
+    const ModelChunk& chunk = chunks_[op.chunk];
+    const GroupId group = idOf(groupOf(op.chunk));
+    if (chunk.last.state == Last::State::kNothing) return;
+    auto info = host_.store->stat(ChunkId(op.chunk + 1));
+    REQUIRE(info);
+    CHECK(info->has_value() == chunk.exists());
+    // Others, elsewhere in the chunk, may be further than the model.
+    const uint64_t version = *info ? (*info)->version.value : chunk.last.version;
+    if (*info) CHECK((*info)->group == group);
+    CHECK(version >= chunk.last.version);
+    auto found =
+        host_.store->changes(group, {ChunkVersion(version - 1), ChunkId(UINT64_MAX), false}, 1);
+    REQUIRE(found);
+    const Changed expected{ChunkVersion(version), ChunkId(op.chunk + 1), !chunk.exists()};
+    auto state = host_.store->groupState(group);
+    if (chunk.exists() || version > state->trimmed.value)
+      CHECK((!found->empty() && found->front() == expected));
+    else
+      CHECK((found->empty() || found->front().version != expected.version));
   }
 
   void compare(ModelChunk& chunk, const Op& op, const ReadData& data) {
@@ -258,22 +357,85 @@ class Model {
       }
       auto info = host_.store->stat(ChunkId(c + 1));
       REQUIRE(info);
-      if (!chunk.uncertain) CHECK(info->has_value() == chunk.exists);
       if (*info) {
         ++found;
-        CHECK((*info)->version.value >= chunk.version);
-        if (!chunk.uncertain) CHECK((*info)->version.value == chunk.version);
-        chunk.version = (*info)->version.value;
         verifyExtents(c, chunk, **info);
       }
-      chunk.exists = info->has_value();
-      if (!chunk.exists) chunk.version = 0;
-      chunk.uncertain = false;
     }
+    for (uint32_t g = 0; g < kGroups; ++g) verifyGroup(g);
     CHECK(listed->size() == found);
     CHECK(host_.store->space().chunks == found);
     CHECK(host_.store->space().usedBytes == (blocks - written + tags.size()) * kBlockSize);
     shared += written - tags.size();
+  }
+
+  // What the history says, in pieces of any size.
+  std::map<uint32_t, Last> historyOf(uint32_t g) {
+    std::map<uint32_t, Last> out;
+    Changed after;
+    const size_t limit = 1 + random_.below(3);
+    for (;;) {
+      auto some = host_.store->changes(idOf(g), after, limit);
+      REQUIRE(some);
+      for (const Changed& change : *some) {
+        CHECK(change > after);
+        after = change;
+        const auto c = static_cast<uint32_t>(change.chunk.value - 1);
+        REQUIRE(c < kChunks);
+        CHECK(groupOf(c) == g);
+        CHECK(!out.contains(c));  // one entry for each chunk
+        out[c] = {change.removed ? Last::State::kRemoved : Last::State::kExists,
+                  change.version.value};
+      }
+      if (some->size() < limit) return out;
+    }
+  }
+
+  void verifyGroup(uint32_t g) {
+    ModelGroup& group = groups_[g];
+    auto history = historyOf(g);
+    auto state = host_.store->groupState(idOf(g));
+    REQUIRE(state);
+    const uint64_t trimmed = state->trimmed.value;
+    auto known = host_.store->groups();
+    REQUIRE(known);
+    CHECK(std::ranges::count(*known, idOf(g)) == (state->last.value != 0 ? 1 : 0));
+    if (group.dropping && state->last.value == 0) {
+      CHECK(history.empty());
+      CHECK(state->committed.value == 0);
+      CHECK(trimmed == 0);
+    } else {
+      CHECK((state->last.value == group.last ||
+             (state->last.value > group.last && group.maybeLast.contains(state->last.value))));
+      CHECK((state->committed.value == group.committed ||
+             (state->committed.value > group.committed &&
+              group.maybeCommitted.contains(state->committed.value))));
+      CHECK(trimmed >= group.trimmed);
+      CHECK(trimmed <= group.trimming);
+    }
+    for (uint32_t c = g; c < kChunks; c += kGroups) {
+      CAPTURE(c);
+      ModelChunk& chunk = chunks_[c];
+      const Last now = history[c];
+      auto info = host_.store->stat(ChunkId(c + 1));
+      CHECK(info->has_value() == (now.state == Last::State::kExists));
+      if (*info) {
+        CHECK((*info)->version.value == now.version);
+        CHECK((*info)->group == idOf(g));
+      }
+      CHECK(now.version <= state->last.value);
+      // Removals are remembered exactly if they are not trimmed.
+      auto allowed = [&](Last may) {
+        if (may.state == Last::State::kRemoved && may.version <= trimmed) may = {};
+        return may == now;
+      };
+      CHECK((allowed(chunk.last) || std::ranges::any_of(chunk.maybe, allowed)));
+      if (now.state == Last::State::kRemoved) ++removals;
+      chunk.last = now;
+      chunk.maybe.clear();
+    }
+    if (trimmed > group.trimmed) ++trims;
+    group = {state->last.value, state->committed.value, {}, {}, trimmed, trimmed, false};
   }
 
   void verifyExtents(uint32_t c, const ModelChunk& chunk, const ChunkInfo& info) {
@@ -297,6 +459,7 @@ class Model {
     for (int i = 0; i < ops; ++i) {
       if (!host_.node->alive()) break;
       host_.node->spawn(runOp(*this, randomOp()));
+      if (random_.chance(1, 40)) trim(static_cast<uint32_t>(random_.below(kGroups)));
       host_.world.runUntil([this] { return host_.node->running() < kAtOnce; }, 10s);
     }
   }
@@ -337,6 +500,7 @@ class Model {
   StoreHost host_;
   SeededRandom random_;
   std::deque<ModelChunk> chunks_;
+  std::vector<ModelGroup> groups_ = std::vector<ModelGroup>(kGroups);
   uint64_t nextTag_ = 1;
   uint64_t nextVersion_ = 0;
 };
@@ -344,6 +508,7 @@ class Model {
 }  // namespace
 
 TEST_CASE("store: random work and crashes leave exactly what was acknowledged") {
+  uint64_t removals = 0, forgotten = 0, trims = 0, drops = 0;
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     CAPTURE(seed);
     Model model(seed, smallStore());
@@ -351,7 +516,15 @@ TEST_CASE("store: random work and crashes leave exactly what was acknowledged") 
     CHECK(model.acknowledged > 300);
     CHECK(model.clones > 30);
     CHECK(model.shared > 100);
+    removals += model.removals;
+    forgotten += model.forgotten;
+    trims += model.trims;
+    drops += model.drops;
   }
+  CHECK(removals > 40);
+  CHECK(forgotten > 200);
+  CHECK(trims > 200);
+  CHECK(drops > 100);
 }
 
 TEST_CASE("store: the same on a store that is nearly always full") {

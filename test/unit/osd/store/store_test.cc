@@ -543,7 +543,7 @@ TEST_CASE("store: metadata of another store is refused") {
   CHECK(host.open() == Errc::kWrongCluster);
 }
 
-TEST_CASE("store: a newer format is refused with what to do") {
+TEST_CASE("store: a newer or older format is refused with what to do") {
   StoreHost host(34);
   host.createAndOpen();
   host.stop();
@@ -560,6 +560,17 @@ TEST_CASE("store: a newer format is refused with what to do") {
     CHECK(host.error.message.find("newer") != std::string::npos);
     host.blockFile()->write(0, original, true);
   }
+  std::vector<uint8_t> original(kBlockSize), block;
+  host.blockFile()->read(0, original);
+  block = original;
+  block[8] = 1;
+  const uint32_t oldCrc = crc32c(Bytes(block).first(kBlockSize - 4));
+  std::memcpy(block.data() + kBlockSize - 4, &oldCrc, 4);
+  host.blockFile()->write(0, block, true);
+  host.restart();
+  CHECK(host.open() == Errc::kVersion);
+  CHECK(host.error.message.find("create a new one") != std::string::npos);
+  host.blockFile()->write(0, original, true);
   // Compatible features are no obstacle.
   for (uint64_t copy : {0u, 1u}) {
     std::vector<uint8_t> block(kBlockSize);
