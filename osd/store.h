@@ -70,7 +70,7 @@ struct Stamp {
 struct GroupState {
   ChunkVersion committed;
   ChunkVersion last;     // the greatest number of any mutation here
-  ChunkVersion trimmed;  // removals up to this number may have been forgotten
+  ChunkVersion trimmed;  // removals up to this number may have been forgotten; at most `last`
 };
 
 // The last change of a chunk. A chunk that was removed keeps one, without a place or a block, until
@@ -174,8 +174,8 @@ class Store {
 };
 
 // The offline checker: reads the whole store of a stopped OSD and verifies superblock, log,
-// metadata, every block's checksum, and that no block is used twice (but where it is shared) or
-// leaked. Changes nothing.
+// metadata, every block's checksum, that no block is used twice (but where it is shared) or leaked,
+// and that each group's history agrees with its chunks. Changes nothing.
 // Progress and findings go to `report`, one line each.
 struct CheckResult {
   uint64_t chunks = 0, blocks = 0, badBlocks = 0, otherErrors = 0;

@@ -406,6 +406,15 @@ TEST_CASE("store: any damaged byte of the metadata is refused, not used") {
       for (uint32_t i = 0; i < 100; ++i)
         CHECK(tagOf(data->data.bytes().subspan(i * kBlockSize, kBlockSize)) == c * 1000 + i);
     }
+    auto history = host.store->changes(kGroup, {}, 100);
+    if (!history) {
+      CHECK(history.error().code == Errc::kCorrupt);
+      continue;
+    }
+    CHECK(history->size() == 20);
+    for (const Changed& change : *history)
+      CHECK((change.version.value == change.chunk.value && !change.removed));
+    CHECK(host.store->groupState(kGroup)->last == ChunkVersion(20));
   }
 }
 
