@@ -9,6 +9,10 @@ std::string Pool::redundancy() const {
   return std::to_string(ecData) + "+" + std::to_string(ecParity);
 }
 
+uint16_t Pool::usualMinSize() const {
+  return static_cast<uint16_t>(replicas != 0 ? replicas - replicas / 2 : ecData + 1);
+}
+
 PgIndex Pool::pgOf(ChunkId chunk) const {
   // A pool without groups is a malformed map: group() then says kNotFound.
   if (pgs.empty()) return PgIndex{0};
@@ -65,6 +69,8 @@ ClusterMap ClusterMap::read(schema::ClusterMap::Reader reader) {
     e.bytesTotal = o.getBytesTotal();
     e.pid = o.getPid();
     e.incarnation = o.getIncarnation();
+    e.autoOut = o.getAutoOut();
+    e.fixedWeight = o.getFixedWeight();
     map.osds[e.id] = std::move(e);
   }
   for (auto r : reader.getPools()) {
@@ -78,12 +84,14 @@ ClusterMap ClusterMap::read(schema::ClusterMap::Reader reader) {
     p.anyClass = r.getAnyClass();
     p.failureDomain = r.getFailureDomain();
     p.stripeUnit = r.getStripeUnit();
+    p.minSize = r.getMinSize();
     p.pgs.reserve(r.getPgs().size());
     for (auto g : r.getPgs()) {
       PlacementGroup& pg = p.pgs.emplace_back();
       pg.epoch = MapEpoch{g.getEpoch()};
       pg.osds.reserve(g.getOsds().size());
       for (uint32_t id : g.getOsds()) pg.osds.emplace_back(id);
+      for (uint32_t id : g.getJoining()) pg.joining.emplace_back(id);
     }
     map.pools[p.id] = std::move(p);
   }
@@ -114,6 +122,8 @@ void ClusterMap::write(schema::ClusterMap::Builder builder) const {
     o.setBytesTotal(e.bytesTotal);
     o.setPid(e.pid);
     o.setIncarnation(e.incarnation);
+    o.setAutoOut(e.autoOut);
+    o.setFixedWeight(e.fixedWeight);
   }
   auto poolList = builder.initPools(static_cast<uint32_t>(pools.size()));
   i = 0;
@@ -128,11 +138,17 @@ void ClusterMap::write(schema::ClusterMap::Builder builder) const {
     r.setAnyClass(p.anyClass);
     r.setFailureDomain(p.failureDomain);
     r.setStripeUnit(p.stripeUnit);
+    r.setMinSize(p.minSize);
     auto pgList = r.initPgs(static_cast<uint32_t>(p.pgs.size()));
     for (uint32_t g = 0; g < p.pgs.size(); ++g) {
       pgList[g].setEpoch(p.pgs[g].epoch.value);
-      auto members = pgList[g].initOsds(static_cast<uint32_t>(p.pgs[g].osds.size()));
-      for (uint32_t m = 0; m < members.size(); ++m) members.set(m, p.pgs[g].osds[m].value);
+      auto list = [](const std::vector<OsdId>& ids, auto out) {
+        for (uint32_t m = 0; m < out.size(); ++m) out.set(m, ids[m].value);
+      };
+      list(p.pgs[g].osds, pgList[g].initOsds(static_cast<uint32_t>(p.pgs[g].osds.size())));
+      if (!p.pgs[g].joining.empty())
+        list(p.pgs[g].joining,
+             pgList[g].initJoining(static_cast<uint32_t>(p.pgs[g].joining.size())));
     }
   }
   if (!fence.below) return;

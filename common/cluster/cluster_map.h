@@ -28,11 +28,19 @@ struct OsdEntry {
   uint64_t bytesUsed = 0, bytesTotal = 0;  // as last heard; changes of these alone make no epoch
   uint32_t pid = 0;
   uint64_t incarnation = 0;
+  bool autoOut = false;      // out because it was down for too long: in again when it is up
+  bool fixedWeight = false;  // by an administrator, not by its size
 };
 
 struct PlacementGroup {
-  MapEpoch epoch;
-  std::vector<OsdId> osds;  // first = primary
+  MapEpoch epoch;              // of the last change of osds and joining
+  std::vector<OsdId> osds;     // in sync: each holds every acknowledged write; first = primary
+  std::vector<OsdId> joining;  // up, and being made equal by the primary; none of `osds`
+  // Of the MDS alone, not in messages: who left `osds` because it was down, while these have been
+  // too few to acknowledge anything since. So each still holds every acknowledged write too.
+  std::vector<OsdId> complete;
+
+  bool operator==(const PlacementGroup&) const = default;
 };
 
 struct Pool {
@@ -43,12 +51,16 @@ struct Pool {
   bool anyClass = true;
   schema::FailureDomain failureDomain = schema::FailureDomain::OSD;
   uint32_t stripeUnit = 0;
+  uint16_t minSize = 1;  // with fewer `osds` a group takes no mutations
   std::vector<PlacementGroup> pgs;
 
   // Copies (or shards) that a placement group has.
   [[nodiscard]] size_t width() const {
     return replicas != 0 ? replicas : size_t{ecData} + ecParity;
   }
+  // What minSize is unless somebody chose: more than half of the copies (of two, one); a shard more
+  // than the data needs.
+  [[nodiscard]] uint16_t usualMinSize() const;
   // "3x" or "4+2".
   [[nodiscard]] std::string redundancy() const;
   // The placement group of a chunk: jump-free modulo of a mixed id, fixed for the pool's life.

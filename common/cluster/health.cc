@@ -2,24 +2,23 @@
 
 namespace cairn {
 
-PgState pgState(const ClusterMap& map, const PlacementGroup& pg) {
-  if (pg.osds.empty()) return PgState::kUnavailable;
-  PgState state = PgState::kClean;
-  for (OsdId id : pg.osds) {
-    const OsdEntry* osd = map.osd(id);
-    if (osd != nullptr && osd->up) continue;
-    if (id == pg.osds.front()) return PgState::kUnavailable;
-    state = PgState::kDegraded;
-  }
-  return state;
+PgState pgState(const ClusterMap& map, const Pool& pool, const PlacementGroup& pg) {
+  if (pg.osds.empty() || pg.osds.size() < pool.minSize) return PgState::kUnavailable;
+  const OsdEntry* primary = map.osd(pg.osds.front());
+  if (primary == nullptr || !primary->up) return PgState::kUnavailable;
+  if (pg.osds.size() < pool.width()) return PgState::kDegraded;
+  return pg.joining.empty() ? PgState::kClean : PgState::kRecovering;
 }
 
 PgCounts countPgs(const ClusterMap& map, const Pool& pool) {
   PgCounts n;
   for (const PlacementGroup& pg : pool.pgs) {
-    switch (pgState(map, pg)) {
+    switch (pgState(map, pool, pg)) {
       case PgState::kClean:
         ++n.clean;
+        break;
+      case PgState::kRecovering:
+        ++n.recovering;
         break;
       case PgState::kDegraded:
         ++n.degraded;

@@ -6,16 +6,18 @@
 
 namespace cairn {
 
+// The worst that is true of a group, from good to bad.
 enum class PgState : uint8_t {
-  kClean,        // all members serve
-  kDegraded,     // the primary serves, another member does not: reads go on, writes wait
-  kUnavailable,  // no list yet, or the primary is down
+  kClean,        // as many copies as the pool promises, where they belong
+  kRecovering,   // as many copies, and more OSDs are being made equal: data moves
+  kDegraded,     // fewer copies in sync; reads and writes go on
+  kUnavailable,  // no list yet, the primary is down, or too few in sync: writes wait
 };
 
-PgState pgState(const ClusterMap& map, const PlacementGroup& pg);
+PgState pgState(const ClusterMap& map, const Pool& pool, const PlacementGroup& pg);
 
 struct PgCounts {
-  uint32_t clean = 0, degraded = 0, unavailable = 0;
+  uint32_t clean = 0, recovering = 0, degraded = 0, unavailable = 0;
 };
 PgCounts countPgs(const ClusterMap& map, const Pool& pool);
 

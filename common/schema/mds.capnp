@@ -162,12 +162,17 @@ struct Mutation {
     purge @14 :Purge;               # from the leader
     garbageDone @15 :List(UInt64);  # from the leader
     osdRegister @16 :OsdRegister;
-    osdState @17 :List(OsdState);   # from the leader, or a tool
+    osdState @17 :List(OsdState);   # from the leader
     poolCreate @18 :PoolCreate;
     bootstrap @19 :Bootstrap;       # the first command of a cluster
     removeChunks @20 :Chunks;       # whole chunks of a punched hole go to the garbage
     accessed @21 :Accessed;
-    groupReport @22 :List(GroupChange); # from OSDs
+    groupReport @22 :List(GroupChange); # from OSDs; repeated until the group's epoch has changed
+    osdsLost @23 :List(UInt32);     # from the leader: down for too long; out, where still down
+    osdSet @24 :OsdSet;
+    osdRemove @25 :OsdRemove;
+    poolSet @26 :PoolSet;
+    poolRemove @27 :Text;           # by name; only if no file or directory uses it
   }
 }
 
@@ -303,7 +308,21 @@ struct OsdRegister {
 struct OsdState {
   id @0 :UInt32;
   up @1 :Bool;
-  in @2 :Bool;
+  in @2 :Bool;              # no longer read: osdSet
+}
+
+struct OsdSet {
+  # What an administrator says of an OSD.
+  id @0 :UInt32;
+  setIn @1 :Bool;           # which of the fields count
+  setWeight @2 :Bool;
+  in @3 :Bool;
+  weight @4 :UInt32;        # as OsdInfo.weight; 0: what its size says
+}
+
+struct OsdRemove {
+  id @0 :UInt32;
+  force @1 :Bool;           # also from groups that list it, if each has another member
 }
 
 struct GroupChange {
@@ -329,6 +348,18 @@ struct PoolCreate {
   failureDomain @6 :Types.FailureDomain;
   autoDomain @7 :Bool;      # host if there are enough hosts, otherwise osd
   pgCount @8 :UInt32;       # 0 = chosen
+  minSize @9 :UInt16;       # 0 = chosen: more than half of the copies, or one more than the data shards
+}
+
+struct PoolSet {
+  name @0 :Text;
+  setReplicas @1 :Bool;     # which of the fields count
+  setMinSize @2 :Bool;
+  setClass @3 :Bool;
+  replicas @4 :UInt16;      # minSize becomes what is usual for that many, unless it is set too
+  minSize @5 :UInt16;       # 0: what is usual
+  deviceClass @6 :Types.DeviceClass;
+  anyClass @7 :Bool;
 }
 
 struct Bootstrap {
@@ -450,6 +481,8 @@ struct StatusReply {
   inodes @6 :UInt64;
   garbageChunks @7 :UInt64;   # deleted, space not given back yet
   host @8 :Text;              # of this MDS
+  recovery @9 :Recovery;
+  struct Recovery { chunksLeft @0 :UInt64; bytesLeft @1 :UInt64; bytesPerSec @2 :UInt64; }
 }
 
 # ---- the command log ----

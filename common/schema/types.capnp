@@ -71,6 +71,8 @@ struct OsdInfo {
   bytesTotal @10 :UInt64;
   pid @11 :UInt32;
   incarnation @12 :UInt64;    # a number of this run of the daemon
+  autoOut @13 :Bool;          # out because it was down for too long: in again as soon as it is up
+  fixedWeight @14 :Bool;      # an administrator set the weight; otherwise it follows the size
 }
 
 struct PgInfo {
@@ -91,7 +93,7 @@ struct PoolInfo {
   pgs @7 :List(PgInfo);       # by PgIndex
   stripeUnit @8 :UInt32;
   anyClass @9 :Bool;          # do not restrict to deviceClass
-  minSize @10 :UInt16;        # with fewer `osds` a group takes no mutations
+  minSize @10 :UInt16;        # with fewer `osds` a group takes no mutations, and acknowledges none that it has begun
 }
 
 struct ClusterMap {

@@ -53,12 +53,6 @@ struct Draw {
   }
 };
 
-struct Candidate {
-  OsdId id;
-  uint32_t weight = 0;
-  uint32_t domain = 0;
-};
-
 bool usable(const OsdEntry& osd, const Pool& pool) {
   return osd.in && osd.weight > 0 && (pool.anyClass || osd.deviceClass == pool.deviceClass);
 }
@@ -66,21 +60,6 @@ bool usable(const OsdEntry& osd, const Pool& pool) {
 // The name of the domain an OSD lies in; OSDs are domains of their own and have none.
 std::string_view domainName(const OsdEntry& osd, schema::FailureDomain domain) {
   return domain == schema::FailureDomain::RACK ? osd.rack : osd.host;
-}
-
-std::vector<Candidate> candidates(const ClusterMap& map, const Pool& pool) {
-  std::vector<Candidate> out;
-  std::map<std::string_view, uint32_t> names;
-  for (const auto& [id, osd] : map.osds) {
-    if (!usable(osd, pool)) continue;
-    uint32_t domain = static_cast<uint32_t>(out.size());
-    if (pool.failureDomain != schema::FailureDomain::OSD)
-      domain =
-          names.emplace(domainName(osd, pool.failureDomain), static_cast<uint32_t>(names.size()))
-              .first->second;
-    out.push_back({id, osd.weight, domain});
-  }
-  return out;
 }
 
 // Puts `draw` into `best`, which holds the best draws of distinct domains, best first, at most
@@ -116,28 +95,44 @@ uint64_t negLog2(uint64_t x) {
   return negative >> 8;
 }
 
-std::vector<std::vector<OsdId>> placePool(const ClusterMap& map, const Pool& pool) {
-  std::vector<std::vector<OsdId>> lists(pool.pgs.size());
-  const size_t width = pool.width();
-  if (width == 0) return lists;
-  const std::vector<Candidate> osds = candidates(map, pool);
-  std::vector<Draw> best;
-  best.reserve(width + 1);
-  for (uint32_t pg = 0; pg < lists.size(); ++pg) {
-    best.clear();
-    const uint64_t seed = mix64(mix64(pool.id.value) + pg);
-    for (const Candidate& c : osds)
-      offer(best, {negLog2(mix64(seed ^ mix64(c.id.value))), c.weight, c.id, c.domain}, width);
-    if (best.size() < width) continue;
-    lists[pg].reserve(width);
-    for (const Draw& d : best) lists[pg].push_back(d.osd);
+Placer::Placer(const ClusterMap& map, const Pool& pool)
+    : poolSeed_(mix64(pool.id.value)), width_(pool.width()) {
+  std::map<std::string_view, uint32_t> names;
+  for (const auto& [id, osd] : map.osds) {
+    if (!usable(osd, pool)) continue;
+    uint32_t domain = static_cast<uint32_t>(osds_.size());
+    if (pool.failureDomain != schema::FailureDomain::OSD)
+      domain =
+          names.emplace(domainName(osd, pool.failureDomain), static_cast<uint32_t>(names.size()))
+              .first->second;
+    osds_.push_back({id, osd.weight, domain});
   }
+}
+
+std::vector<OsdId> Placer::target(PgIndex pg) const {
+  std::vector<OsdId> list;
+  if (width_ == 0) return list;
+  std::vector<Draw> best;
+  best.reserve(width_ + 1);
+  const uint64_t seed = mix64(poolSeed_ + pg.value);
+  for (const Candidate& c : osds_)
+    offer(best, {negLog2(mix64(seed ^ mix64(c.id.value))), c.weight, c.id, c.domain}, width_);
+  list.reserve(best.size());
+  for (const Draw& d : best) list.push_back(d.osd);
+  return list;
+}
+
+std::vector<std::vector<OsdId>> placePool(const ClusterMap& map, const Pool& pool) {
+  const Placer placer(map, pool);
+  std::vector<std::vector<OsdId>> lists;
+  lists.reserve(pool.pgs.size());
+  for (uint32_t pg = 0; pg < pool.pgs.size(); ++pg) lists.push_back(placer.target(PgIndex{pg}));
   return lists;
 }
 
 size_t usableDomains(const ClusterMap& map, const Pool& pool) {
   std::set<uint32_t> domains;
-  for (const Candidate& c : candidates(map, pool)) domains.insert(c.domain);
+  for (const auto& c : Placer(map, pool).osds_) domains.insert(c.domain);
   return domains.size();
 }
 

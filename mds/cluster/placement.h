@@ -18,14 +18,34 @@
 
 namespace cairn::mds {
 
-// One list per group, in the order of PgIndex, as many as `pool.pgs` has: pool.width() OSDs, best
-// draw (the primary) first, no two in one failure domain, only OSDs that are `in`, of the pool's
-// class and of a weight above 0. Empty where there are not enough domains. OSDs that name no host
-// (or rack) share one nameless domain.
+// Where one pool's groups belong.
+class Placer {
+ public:
+  // `map` is read here only.
+  Placer(const ClusterMap& map, const Pool& pool);
+
+  // Pool.width() OSDs, best draw (the primary) first, no two in one failure domain, only OSDs that
+  // are `in` (up or not), of the pool's class and of a weight above 0. Fewer where there are not
+  // enough domains. OSDs that name no host (or rack) share one nameless domain.
+  [[nodiscard]] std::vector<OsdId> target(PgIndex pg) const;
+
+ private:
+  struct Candidate {
+    OsdId id;
+    uint32_t weight = 0;
+    uint32_t domain = 0;
+  };
+  friend size_t usableDomains(const ClusterMap& map, const Pool& pool);
+  std::vector<Candidate> osds_;
+  uint64_t poolSeed_;
+  size_t width_;
+};
+
+// The targets of all groups that `pool.pgs` has, in the order of PgIndex.
 std::vector<std::vector<OsdId>> placePool(const ClusterMap& map, const Pool& pool);
 
-// Failure domains that hold an OSD which placePool() may use: it can fill its lists if there are at
-// least pool.width().
+// Failure domains that hold an OSD which may be used: targets are full if there are at least
+// pool.width().
 size_t usableDomains(const ClusterMap& map, const Pool& pool);
 
 // Host if the pool could be placed over distinct hosts now, otherwise OSD.

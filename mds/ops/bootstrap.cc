@@ -22,6 +22,7 @@ Result<void> bootstrap(OpContext& ctx, schema::Bootstrap::Reader args) {
   Pool pool;
   pool.name = "default";
   pool.replicas = args.getReplicas();
+  pool.minSize = pool.usualMinSize();
   const uint32_t pgCount = choosePgCount(ctx.cluster().map, pool);
   const PoolId id = addPool(ctx, std::move(pool), true, pgCount);
   Inode& root = ctx.newRoot(id);

@@ -254,9 +254,16 @@ void OpContext::storeCluster() {
       txn.put(keys::mapPool(id), std::move(record));
     for (uint32_t pg = 0; pg < pool.pgs.size(); ++pg) {
       const auto& group = pool.pgs[pg];
-      if (old == nullptr || old->pgs[pg].epoch != group.epoch || old->pgs[pg].osds != group.osds)
+      if (old == nullptr || !(old->pgs[pg] == group))
         txn.put(keys::mapGroup(id, PgIndex(pg)), encodeGroup(group));
     }
+  }
+  for (const auto& [id, osd] : before.osds)
+    if (after.osd(id) == nullptr) txn.del(keys::mapOsd(id));
+  for (const auto& [id, pool] : before.pools) {
+    if (after.pool(id) != nullptr) continue;
+    txn.del(keys::mapPool(id));
+    for (uint32_t pg = 0; pg < pool.pgs.size(); ++pg) txn.del(keys::mapGroup(id, PgIndex(pg)));
   }
   state_.cluster = std::move(*newCluster_);
 }

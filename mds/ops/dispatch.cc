@@ -53,6 +53,14 @@ Result<void> dispatch(OpContext& ctx) {
     case Kind::ACCESSED:
       return accessed(ctx, m.getAccessed());
     case Kind::GROUP_REPORT:
+      return groupReport(ctx, m.getGroupReport());
+    case Kind::OSDS_LOST:
+      return osdsLost(ctx, m.getOsdsLost());
+    case Kind::OSD_SET:
+      return osdSet(ctx, m.getOsdSet());
+    case Kind::OSD_REMOVE:
+    case Kind::POOL_SET:
+    case Kind::POOL_REMOVE:
       break;
   }
   // Written by a newer program. Every member of this version answers the same, and the log goes on.

@@ -27,6 +27,9 @@ Result<void> purge(OpContext& ctx, schema::Purge::Reader args);
 Result<void> garbageDone(OpContext& ctx, capnp::List<uint64_t>::Reader args);
 Result<void> osdRegister(OpContext& ctx, schema::OsdRegister::Reader args);
 Result<void> osdState(OpContext& ctx, capnp::List<schema::OsdState>::Reader args);
+Result<void> osdsLost(OpContext& ctx, capnp::List<uint32_t>::Reader args);
+Result<void> osdSet(OpContext& ctx, schema::OsdSet::Reader args);
+Result<void> groupReport(OpContext& ctx, capnp::List<schema::GroupChange>::Reader args);
 Result<void> poolCreate(OpContext& ctx, schema::PoolCreate::Reader args);
 Result<void> bootstrap(OpContext& ctx, schema::Bootstrap::Reader args);
 

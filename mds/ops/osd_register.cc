@@ -2,22 +2,14 @@
 // answer is the id. A registration that changes nothing makes no epoch; bytesUsed does not count.
 //
 // Errors: kInvalid (no uuid, no address, texts of unreasonable length, unknown class).
-#include <algorithm>
-#include <limits>
-
 #include "mds/ops/groups.h"
 #include "mds/ops/limits.h"
 #include "mds/ops/ops.h"
+#include "mds/ops/osds.h"
 #include "mds/state/records.h"
 
 namespace cairn::mds::ops {
 namespace {
-
-uint32_t weightOf(uint64_t bytesTotal) {
-  // 65536 = 1 TiB. Something that small is still there.
-  return static_cast<uint32_t>(
-      std::clamp<uint64_t>(bytesTotal >> 24, 1, std::numeric_limits<uint32_t>::max()));
-}
 
 OsdEntry* findStore(ClusterMap& map, const Uuid& uuid) {
   for (auto& [id, osd] : map.osds)
@@ -52,11 +44,11 @@ Result<void> osdRegister(OpContext& ctx, schema::OsdRegister::Reader args) {
   osd->rack = rack;
   osd->deviceClass = args.getDeviceClass();
   osd->bytesTotal = args.getBytesTotal();
-  osd->weight = weightOf(osd->bytesTotal);
+  if (!osd->fixedWeight) osd->weight = weightOf(osd->bytesTotal);
   osd->bytesUsed = before.bytesUsed = args.getBytesUsed();
   osd->pid = args.getPid();
   osd->incarnation = args.getIncarnation();
-  osd->up = true;
+  comeUp(*osd);
   if (encodeOsd(*osd) != encodeOsd(before)) newEpoch(cluster, ctx.counters());
   ctx.reply().setId(osd->id.value);
   return {};

@@ -1,4 +1,5 @@
-// Up and down, in and out: one epoch for all that changed, none if nothing did.
+// Up and down, as the leader heard or missed them: one epoch for all that changed, none if nothing
+// did. Who is up is so for its lease; the leader alone knows when that is over.
 //
 // Errors: kNotFound (no such OSD).
 #include "mds/ops/groups.h"
@@ -14,9 +15,12 @@ Result<void> osdState(OpContext& ctx, capnp::List<schema::OsdState>::Reader args
     if (it == cluster.map.osds.end())
       return fail(Errc::kNotFound, "there is no OSD " + std::to_string(state.getId()));
     OsdEntry& osd = it->second;
-    changed |= osd.up != state.getUp() || osd.in != state.getIn();
-    osd.up = state.getUp();
-    osd.in = state.getIn();
+    if (osd.up == state.getUp()) continue;
+    changed = true;
+    if (state.getUp())
+      comeUp(osd);
+    else
+      osd.up = false;
   }
   if (changed) newEpoch(cluster, ctx.counters());
   return {};

@@ -54,6 +54,7 @@ Result<void> poolCreate(OpContext& ctx, schema::PoolCreate::Reader args) {
   pool.ecData = args.getEcData();
   pool.ecParity = args.getEcParity();
   TRY(checkRedundancy(pool));
+  TRY(setMinSize(pool, args.getMinSize()));
   pool.stripeUnit = pool.replicas == 0 ? kEcStripeUnit : 0;
   pool.deviceClass = args.getDeviceClass();
   pool.anyClass = args.getAnyClass();

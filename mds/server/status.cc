@@ -23,14 +23,50 @@ uint64_t scaled(uint64_t raw, const Pool& pool) {
   return width == 0 ? 0 : raw / width * pool.ecData;
 }
 
+// Of an OSD that is down: what becomes of what it held.
+std::string whatFollows(const ClusterMap& map, OsdId id, const OsdEntry& osd) {
+  size_t needing = 0;
+  std::string pools;
+  for (const auto& [poolId, pool] : map.pools) {
+    size_t here = 0;
+    for (const PlacementGroup& pg : pool.pgs)
+      here += std::ranges::find(pg.osds, id) != pg.osds.end() ||
+                      std::ranges::find(pg.complete, id) != pg.complete.end()
+                  ? 1
+                  : 0;
+    if (here == 0) continue;
+    needing += here;
+    pools += (pools.empty() ? "" : ", ") + pool.name;
+  }
+  if (needing > 0)
+    return ": " + std::to_string(needing) + " placement groups of " + pools +
+           " wait for what it alone holds; start cairn-osd there again";
+  if (osd.autoOut) return ", for too long: others get what it held; start it again or remove it";
+  if (!osd.in) return "; it is out, and nothing waits for it";
+  return ": others serve what it held; start cairn-osd there again";
+}
+
+// Which of a pool's groups lack something; empty if none does. That data moves is no problem.
+std::string judgePool(const Pool& pool, const PgCounts& n) {
+  std::string text;
+  auto say = [&](uint32_t groups, const char* what) {
+    if (groups > 0)
+      text += (text.empty() ? "" : ", ") + std::to_string(groups) + " " + std::string(what);
+  };
+  say(n.unavailable, "take no writes until OSDs are back");
+  say(n.degraded, "have fewer copies than they should");
+  if (text.empty()) return text;
+  return "pool " + pool.name + ": of " + std::to_string(pool.pgs.size()) + " placement groups " +
+         text;
+}
+
 void judgeOsds(const ClusterMap& map, const std::function<Duration(OsdId)>& downFor, Health& out) {
   constexpr uint64_t kNearlyFullPercent = 90;
   for (const auto& [id, osd] : map.osds) {
     if (!osd.up) {
       out.problems.push_back(osdName(id) + " at " + osd.addr + " on " +
                              (osd.host.empty() ? "an unnamed host" : osd.host) + " is down since " +
-                             std::to_string(downFor(id) / 1s) +
-                             " s: start cairn-osd there again; its data is needed");
+                             std::to_string(downFor(id) / 1s) + " s" + whatFollows(map, id, osd));
     }
     if (osd.bytesTotal > 0 && osd.bytesUsed / kNearlyFullPercent >= osd.bytesTotal / 100)
       out.problems.push_back(osdName(id) + " is " +
@@ -65,20 +101,17 @@ Health judge(const ClusterMap& map, const std::function<Duration(OsdId)>& downFo
     const PgCounts n = countPgs(map, pool);
     unavailable += n.unavailable;
     degraded += n.degraded;
-    if (auto why = whyNotPlaced(map, &pool); !why.empty()) {
-      out.problems.push_back(why);
-    } else if (n.unavailable + n.degraded > 0) {
-      out.problems.push_back("pool " + pool.name + ": of " + std::to_string(pool.pgs.size()) +
-                             " placement groups " + std::to_string(n.unavailable) +
-                             " cannot be reached and " + std::to_string(n.degraded) +
-                             " take no writes until their OSDs are back");
-    }
+    auto why = whyNotPlaced(map, &pool);
+    if (why.empty()) why = judgePool(pool, n);
+    if (!why.empty()) out.problems.push_back(why);
   }
-  const bool anyDown =
-      std::any_of(map.osds.begin(), map.osds.end(), [](const auto& o) { return !o.second.up; });
-  if (anyDown && garbageChunks > 0)
+  // One that is out and that nothing waits for is no part of the cluster's health.
+  const bool anyDown = std::any_of(map.osds.begin(), map.osds.end(), [](const auto& o) {
+    return !o.second.up && (o.second.in || o.second.autoOut);
+  });
+  if (unavailable > 0 && garbageChunks > 0)
     out.problems.push_back(std::to_string(garbageChunks) +
-                           " deleted chunks give their space back when all OSDs are up");
+                           " deleted chunks give their space back when their groups take writes");
   if (map.pools.empty() || unavailable > 0) {
     out.text = "unavailable";
   } else {

@@ -11,7 +11,7 @@ namespace {
 constexpr uint8_t kRecordVersion = 1;
 // Of the whole database, in the counters record. A reader refuses incompat bits it does not know
 // and ignores compat bits.
-constexpr uint8_t kFormatVersion = 1;
+constexpr uint8_t kFormatVersion = 2;
 enum Incompat : uint64_t {
   // The map's fence and the writers of inodes: a program that does not know them would let expired
   // sessions write again.
@@ -229,9 +229,16 @@ std::string encodeCounters(const Counters& c) {
 Result<Counters> decodeCounters(std::string_view key, std::string_view value) {
   uint8_t version;
   Decoder in = open(value, version);
-  if (version > kFormatVersion) return fail(damaged(key, version));
+  if (version > kFormatVersion)
+    return fail(Errc::kVersion, "the database has format " + std::to_string(version) +
+                                    ", newer than this program knows; use a newer cairn-mds");
+  if (!in.failed() && version < kFormatVersion)
+    return fail(Errc::kVersion,
+                "the database has format " + std::to_string(version) +
+                    ", which no release ever wrote, and this program reads format " +
+                    std::to_string(kFormatVersion) + "; make the cluster anew");
   uint64_t incompat = in.varint();
-  if (version == kFormatVersion && !in.failed() && (incompat & ~uint64_t{kKnownIncompat}) != 0)
+  if (!in.failed() && (incompat & ~uint64_t{kKnownIncompat}) != 0)
     return fail(Errc::kVersion,
                 "the database uses features that this program does not know; use a "
                 "newer cairn-mds");
@@ -247,7 +254,7 @@ Result<Counters> decodeCounters(std::string_view key, std::string_view value) {
   c.counts.inodes = in.varint();
   c.counts.chunks = in.varint();
   c.counts.garbage = in.varint();
-  if (version != kFormatVersion || !in.done()) return fail(damaged(key, version));
+  if (!in.done()) return fail(damaged(key, kRecordVersion));
   return c;
 }
 
@@ -308,7 +315,8 @@ std::string encodeOsd(const OsdEntry& o) {
   out.u8(kRecordVersion).fixed64(o.uuid.hi).fixed64(o.uuid.lo);
   out.bytes(o.addr).bytes(o.host).bytes(o.rack);
   out.u8(static_cast<uint8_t>(o.deviceClass)).varint(o.weight);
-  out.u8(static_cast<uint8_t>((o.up ? 1 : 0) | (o.in ? 2 : 0)));
+  out.u8(static_cast<uint8_t>((o.up ? 1 : 0) | (o.in ? 2 : 0) | (o.autoOut ? 4 : 0) |
+                              (o.fixedWeight ? 8 : 0)));
   out.varint(o.bytesUsed).varint(o.bytesTotal).varint(o.pid).varint(o.incarnation);
   return out.take();
 }
@@ -328,6 +336,8 @@ Result<OsdEntry> decodeOsd(std::string_view key, std::string_view value) {
   uint8_t state = in.u8();
   o.up = (state & 1) != 0;
   o.in = (state & 2) != 0;
+  o.autoOut = (state & 4) != 0;
+  o.fixedWeight = (state & 8) != 0;
   o.bytesUsed = in.varint();
   o.bytesTotal = in.varint();
   o.pid = in.varint32();
@@ -342,7 +352,7 @@ std::string encodePool(const PoolRecord& r) {
   out.u8(kRecordVersion).bytes(p.name).varint(p.replicas).varint(p.ecData).varint(p.ecParity);
   out.u8(static_cast<uint8_t>(p.deviceClass)).u8(static_cast<uint8_t>(p.failureDomain));
   out.u8(static_cast<uint8_t>((p.anyClass ? 1 : 0) | (r.autoDomain ? 2 : 0)));
-  out.varint(p.stripeUnit).varint(r.pgCount);
+  out.varint(p.stripeUnit).varint(p.minSize).varint(r.pgCount);
   return out.take();
 }
 
@@ -362,6 +372,7 @@ Result<PoolRecord> decodePool(std::string_view key, std::string_view value) {
   p.anyClass = (flags & 1) != 0;
   r.autoDomain = (flags & 2) != 0;
   p.stripeUnit = in.varint32();
+  p.minSize = static_cast<uint16_t>(in.varint32());
   r.pgCount = in.varint32();
   if (version != kRecordVersion || !in.done()) return fail(damaged(key, version));
   return r;
@@ -369,8 +380,11 @@ Result<PoolRecord> decodePool(std::string_view key, std::string_view value) {
 
 std::string encodeGroup(const PlacementGroup& g) {
   Encoder out;
-  out.u8(kRecordVersion).varint(g.epoch.value).varint(g.osds.size());
-  for (auto id : g.osds) out.varint(id.value);
+  out.u8(kRecordVersion).varint(g.epoch.value);
+  for (const auto* list : {&g.osds, &g.joining, &g.complete}) {
+    out.varint(list->size());
+    for (auto id : *list) out.varint(id.value);
+  }
   return out.take();
 }
 
@@ -379,8 +393,10 @@ Result<PlacementGroup> decodeGroup(std::string_view key, std::string_view value)
   Decoder in = open(value, version);
   PlacementGroup g;
   g.epoch = MapEpoch(in.varint());
-  uint64_t n = in.varint();
-  for (; n > 0 && !in.failed(); --n) g.osds.emplace_back(in.varint32());
+  for (auto* list : {&g.osds, &g.joining, &g.complete}) {
+    uint64_t n = in.varint();
+    for (; n > 0 && !in.failed(); --n) list->emplace_back(in.varint32());
+  }
   if (version != kRecordVersion || !in.done()) return fail(damaged(key, version));
   return g;
 }

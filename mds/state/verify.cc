@@ -262,17 +262,34 @@ class Verifier {
       if (id.value >= state_.counters.nextPool) say("pool " + pool.name + " was never made");
       for (const auto& group : pool.pgs) {
         if (group.epoch > map.epoch) say("a group of pool " + pool.name + " is from the future");
-        if (!group.osds.empty() && group.osds.size() != pool.width())
-          say("a group of pool " + pool.name + " is incomplete");
-        std::set<OsdId> distinct(group.osds.begin(), group.osds.end());
-        if (distinct.size() != group.osds.size()) say("a group lists an OSD twice");
-        for (auto osd : distinct)
-          if (map.osd(osd) == nullptr) say("a group lists an OSD that does not exist");
+        checkGroup(pool, group);
       }
     }
     checkFence();
     for (const auto& [id, osd] : map.osds)
       if (id.value >= state_.counters.nextOsd) say("an OSD was never registered");
+  }
+
+  void checkGroup(const Pool& pool, const PlacementGroup& group) {
+    const ClusterMap& map = state_.cluster.map;
+    auto isUp = [&](OsdId id) { return map.osd(id) != nullptr && map.osd(id)->up; };
+    for (const auto& [one, other] :
+         {std::pair(&group.joining, "joins"), std::pair(&group.complete, "is complete beside")}) {
+      std::set<OsdId> distinct(group.osds.begin(), group.osds.end());
+      if (distinct.size() != group.osds.size()) say("a group lists an OSD twice");
+      for (OsdId id : *one)
+        if (!distinct.insert(id).second) say("an OSD " + std::string(other) + " its own group");
+      for (OsdId id : distinct)
+        if (map.osd(id) == nullptr) say("a group lists an OSD that does not exist");
+    }
+    for (OsdId id : group.joining)
+      if (!isUp(id)) say("an OSD that is down joins a group of pool " + pool.name);
+    if (std::ranges::any_of(group.osds, isUp) && !std::ranges::all_of(group.osds, isUp))
+      say("a group of pool " + pool.name + " counts on an OSD that is down");
+    if (group.osds.empty() && !(group.joining.empty() && group.complete.empty()))
+      say("a group of pool " + pool.name + " has members and nobody in sync");
+    if (!group.complete.empty() && group.osds.size() >= pool.minSize)
+      say("a group of pool " + pool.name + " trusts who has missed writes");
   }
 
   void checkFence() {

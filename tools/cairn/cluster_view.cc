@@ -16,24 +16,6 @@ const char* className(schema::DeviceClass c) {
   return c == schema::DeviceClass::HDD ? "hdd" : "ssd";
 }
 
-PgCounts countGroups(const ClusterMap& map, const Pool& pool) {
-  PgCounts n;
-  for (const auto& pg : pool.pgs) {
-    size_t up = 0;
-    for (OsdId id : pg.osds) {
-      const OsdEntry* o = map.osd(id);
-      up += o != nullptr && o->up ? 1 : 0;
-    }
-    if (pg.osds.size() == pool.width() && up == pool.width())
-      ++n.clean;
-    else if (up == 0)
-      ++n.unavailable;
-    else
-      ++n.degraded;
-  }
-  return n;
-}
-
 }  // namespace
 
 ClusterView ClusterView::read(schema::StatusReply::Reader r) {
@@ -49,10 +31,12 @@ ClusterView ClusterView::read(schema::StatusReply::Reader r) {
   v.mdsHost = text(r.getHost());
   v.inodes = r.getInodes();
   v.garbageChunks = r.getGarbageChunks();
+  v.recovery = {r.getRecovery().getChunksLeft(), r.getRecovery().getBytesLeft(),
+                r.getRecovery().getBytesPerSec()};
   for (const auto& [id, pool] : v.map.pools) {
     PoolView p{
         id, pool.name, pool.redundancy(), pool.anyClass ? "any" : className(pool.deviceClass),
-        0,  0,         pool.width(),      countGroups(v.map, pool)};
+        0,  0,         pool.width(),      countPgs(v.map, pool)};
     for (auto use : r.getPools())
       if (use.getId() == id.value) {
         p.chunks = use.getChunks();
@@ -108,7 +92,9 @@ nlohmann::json ClusterView::json() const {
                             {"mount", c.mount},
                             {"pid", pidHere(c.host, c.pid)},
                             {"leases", c.leases}});
-  j["recovery"] = {{"chunks_left", 0}, {"bytes_left", 0}, {"bytes_per_sec", 0}};
+  j["recovery"] = {{"chunks_left", recovery.chunksLeft},
+                   {"bytes_left", recovery.bytesLeft},
+                   {"bytes_per_sec", recovery.bytesPerSec}};
   j["scrub"] = {{"last_done", nullptr}, {"errors_found", 0}, {"errors_repaired", 0}};
   return j;
 }

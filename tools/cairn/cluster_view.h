@@ -7,14 +7,11 @@
 #include <vector>
 
 #include "common/cluster/cluster_map.h"
+#include "common/cluster/health.h"
 #include "common/schema/mds.capnp.h"
 #include "tools/cairn/command.h"
 
 namespace cairn::tools {
-
-struct PgCounts {
-  uint64_t clean = 0, degraded = 0, recovering = 0, unavailable = 0;
-};
 
 struct PoolView {
   PoolId id;
@@ -39,11 +36,13 @@ struct ClusterView {
   std::vector<PoolView> pools;
   std::vector<Client> clients;
   std::vector<std::string> problems;
+  struct Recovery {
+    uint64_t chunksLeft = 0, bytesLeft = 0, bytesPerSec = 0;
+  };
+  Recovery recovery;
   std::string health, mdsHost;
   uint64_t inodes = 0, garbageChunks = 0;
 
-  // Groups are counted from the map: clean when every OSD of the list is up, unavailable when the
-  // list is empty or nobody of it is up.
   static ClusterView read(schema::StatusReply::Reader reply);
   [[nodiscard]] nlohmann::json json() const;
 };

@@ -49,7 +49,11 @@ Result<void> showStatus(const ClusterView& v) {
   for (const auto& p : v.problems) std::cout << "         - " << p << "\n";
   std::cout << "inodes   " << v.inodes;
   if (v.garbageChunks != 0) std::cout << ", " << v.garbageChunks << " deleted chunks being freed";
-  std::cout << "\n\n";
+  std::cout << "\n";
+  if (const auto& r = v.recovery; r.chunksLeft != 0)
+    std::cout << "recovery " << r.chunksLeft << " chunks (" << formatBytes(r.bytesLeft)
+              << ") left, at " << formatBytes(r.bytesPerSec) << "/s\n";
+  std::cout << "\n";
   std::vector<std::vector<std::string>> mds = {{"MDS", "ADDRESS", "ROLE"}};
   for (const auto& m : v.mds) mds.push_back({std::to_string(m.id), m.addr, m.role});
   printTable(mds);

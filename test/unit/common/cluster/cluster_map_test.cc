@@ -28,6 +28,8 @@ ClusterMap sample() {
     e.bytesTotal = 1000 * i;
     e.pid = 40 + i;
     e.incarnation = 9000 + i;
+    e.autoOut = i == 3;
+    e.fixedWeight = i == 2;
     map.osds[e.id] = e;
   }
   Pool p;
@@ -37,7 +39,8 @@ ClusterMap sample() {
   p.anyClass = false;
   p.failureDomain = schema::FailureDomain::HOST;
   p.stripeUnit = 65536;
-  p.pgs = {{MapEpoch{5}, {OsdId{1}, OsdId{3}}}, {MapEpoch{6}, {}}};
+  p.minSize = 2;
+  p.pgs = {{MapEpoch{5}, {OsdId{1}, OsdId{3}}, {OsdId{2}}, {}}, {MapEpoch{6}, {}, {}, {}}};
   map.pools[p.id] = p;
   p.id = PoolId{2};
   p.name = "cold";
@@ -70,7 +73,11 @@ TEST_CASE("a map that travels stays the same") {
   CHECK(back.osd(OsdId{2})->incarnation == 9002);
   REQUIRE(back.pool(PoolId{1}) != nullptr);
   CHECK(back.pool(PoolId{1})->pgs[0].osds == std::vector{OsdId{1}, OsdId{3}});
-  CHECK(back.pool(PoolId{1})->pgs[0].epoch == MapEpoch{5});
+  CHECK(back.pool(PoolId{1})->pgs == map.pool(PoolId{1})->pgs);
+  CHECK(back.pool(PoolId{1})->minSize == 2);
+  CHECK(back.osd(OsdId{3})->autoOut);
+  CHECK_FALSE(back.osd(OsdId{3})->fixedWeight);
+  CHECK(back.osd(OsdId{2})->fixedWeight);
   CHECK_FALSE(back.pool(PoolId{1})->anyClass);
   CHECK(back.fence == map.fence);
 }

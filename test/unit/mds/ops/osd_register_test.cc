@@ -8,10 +8,6 @@ namespace {
 std::vector<PlacementGroup> groups(Mds& mds) {
   return mds->map().poolByName("default")->pgs;
 }
-bool sameLists(const std::vector<PlacementGroup>& a, const std::vector<PlacementGroup>& b) {
-  return std::ranges::equal(
-      a, b, [](const auto& x, const auto& y) { return x.osds == y.osds && x.epoch == y.epoch; });
-}
 }  // namespace
 
 TEST_CASE("osdRegister: a new store gets a number, a known one keeps its") {
@@ -42,7 +38,7 @@ TEST_CASE("osdRegister: nothing new makes no epoch, and used bytes are not news"
   CHECK(mds.addOsd(1, [](auto o) { o.setBytesUsed(1 << 20); }).ok());
   CHECK(mds->map().epoch == epoch);
   CHECK(mds->map().osd(OsdId(1))->bytesUsed == 1 << 20);
-  mds.osdState(1, false, true);
+  mds.osdState(1, false);
   CHECK(mds.addOsd(1).ok());
   CHECK(mds->map().epoch.value == epoch.value + 2);
   CHECK(mds->map().osd(OsdId(1))->up);
@@ -50,7 +46,7 @@ TEST_CASE("osdRegister: nothing new makes no epoch, and used bytes are not news"
 
 TEST_CASE("osdRegister: it stays out when it was put out") {
   Mds mds(1);
-  mds.osdState(1, true, false);
+  mds.osdIn(1, false);
   mds.addOsd(1, [](auto o) { o.setIncarnation(9); });
   CHECK_FALSE(mds->map().osd(OsdId(1))->in);
 }
@@ -67,7 +63,7 @@ TEST_CASE("osdRegister: weight is size, and never nothing") {
   CHECK(weight(4, UINT64_MAX) == UINT32_MAX);
 }
 
-TEST_CASE("osdRegister: groups are placed when there are enough OSDs, and left alone when used") {
+TEST_CASE("osdRegister: groups are placed when there are enough OSDs, and kept when used") {
   Mds mds(0, {}, 2);
   for (auto& g : groups(mds)) CHECK(g.osds.empty());
   mds.addOsd(1);
@@ -80,11 +76,12 @@ TEST_CASE("osdRegister: groups are placed when there are enough OSDs, and left a
   }
   CHECK(mds->map().poolByName("default")->failureDomain == schema::FailureDomain::HOST);
   mds.alloc(mds.file("f"), 0, 1);
+  // From the first chunk on nobody in sync leaves for somebody who has nothing yet.
   mds.addOsd(3);
-  mds.osdState(1, false, false);
-  CHECK(sameLists(groups(mds), placed));
+  for (size_t i = 0; i < placed.size(); ++i) CHECK(groups(mds)[i].osds == placed[i].osds);
+  placed = groups(mds);
   mds.reopen();
-  CHECK(sameLists(groups(mds), placed));
+  CHECK(groups(mds) == placed);
   CHECK(mds->map().cluster == Mds::kCluster);
 }
 
@@ -121,10 +118,23 @@ TEST_CASE("osdRegister: as long as nothing is stored, whoever comes gets a share
   mds.addOsd(5);
   CHECK(shares().size() == 5);
   for (const auto& [id, n] : shares()) CHECK(n * 5 * 2 > groups(mds).size() * 3);
-  // From the first chunk on what is placed stays where it is.
+  // From the first chunk on it joins, and its share moves to it when it has what is there.
   auto f = mds.file("f");
   mds.alloc(f, 0, 1);
   const auto before = groups(mds);
   mds.addOsd(6);
-  CHECK(sameLists(before, groups(mds)));
+  size_t joined = 0;
+  for (size_t i = 0; i < before.size(); ++i) {
+    const PlacementGroup now = groups(mds)[i];
+    CHECK(now.osds == before[i].osds);
+    if (now.joining.empty()) {
+      CHECK(now.epoch == before[i].epoch);
+      continue;
+    }
+    CHECK(now.joining == std::vector{OsdId(6)});
+    CHECK(now.epoch == mds->map().epoch);
+    ++joined;
+  }
+  CHECK(joined * 6 * 2 > before.size() * 2);
+  CHECK(joined * 6 < before.size() * 2 * 2);
 }

@@ -13,7 +13,6 @@ TEST_CASE("osdState: one epoch for all that changed, none for nothing, no trace 
       for (uint32_t i = 0; i < ids.size(); ++i) {
         list[i].setId(ids[i]);
         list[i].setUp(up);
-        list[i].setIn(true);
       }
     });
   };
@@ -31,12 +30,12 @@ TEST_CASE("osdState: one epoch for all that changed, none for nothing, no trace 
   CHECK_FALSE(mds->map().osd(OsdId(1))->up);
 }
 
-TEST_CASE("osdState: an OSD that comes in fills groups that were never complete") {
+TEST_CASE("osdSet: an OSD that comes in fills groups that were never complete") {
   Mds mds(0, {}, 2);
   mds.addOsd(1);
-  mds.osdState(1, true, false);
+  mds.osdIn(1, false);
   mds.addOsd(2);
   CHECK(mds->map().poolByName("default")->pgs[0].osds.empty());
-  mds.osdState(1, true, true);
+  mds.osdIn(1, true);
   CHECK(mds->map().poolByName("default")->pgs[0].osds.size() == 2);
 }

@@ -55,6 +55,31 @@ TEST_CASE("poolCreate: erasure codes have data and parity") {
   CHECK(make(4, 9) == Errc::kInvalid);
 }
 
+TEST_CASE("poolCreate: the smallest size of a group is more than half, or what was asked for") {
+  Mds mds(3);
+  auto minSize = [&](uint16_t replicas, uint16_t ecData, uint16_t ecParity, uint16_t asked) {
+    const std::string name = std::to_string(mds->map().pools.size());
+    auto made = mds.createPool(name, replicas, [&](auto p) {
+      p.setEcData(ecData);
+      p.setEcParity(ecParity);
+      p.setMinSize(asked);
+    });
+    return made.ok() ? mds->map().poolByName(name)->minSize : 0;
+  };
+  CHECK(mds->map().poolByName("default")->minSize == 1);
+  for (auto [copies, least] : {std::pair(1, 1), {2, 1}, {3, 2}, {4, 2}, {5, 3}, {7, 4}})
+    CHECK(minSize(static_cast<uint16_t>(copies), 0, 0, 0) == least);
+  CHECK(minSize(0, 4, 2, 0) == 5);
+  CHECK(minSize(3, 0, 0, 1) == 1);
+  CHECK(minSize(3, 0, 0, 3) == 3);
+  CHECK(minSize(0, 4, 2, 4) == 4);
+  CHECK(minSize(3, 0, 0, 4) == 0);
+  CHECK(minSize(0, 4, 2, 3) == 0);
+  CHECK(minSize(0, 4, 2, 7) == 0);
+  mds.reopen();
+  CHECK(mds->map().pool(PoolId(2))->minSize == 1);
+}
+
 TEST_CASE("poolCreate: refusals make no epoch") {
   Mds mds(3);
   auto epoch = mds->map().epoch;

@@ -54,7 +54,7 @@ TEST_CASE("sessionEnd: one that closed makes no epoch, one that expired is fence
   CHECK_FALSE(mds->map().fenced(SessionId(d)));
 
   SUBCASE("it is durable, and other epochs come and go") {
-    CHECK(mds.osdState(1, false, true).ok());
+    CHECK(mds.osdState(1, false).ok());
     CHECK(mds->map().epoch.value == before.value + 2);
     mds.reopen();
     CHECK(mds->map().fence == Fence{SessionId(c + 1), {SessionId(a)}});

@@ -26,7 +26,9 @@ ClusterMap cluster() {
   p.id = PoolId{1};
   p.name = "default";
   p.replicas = 2;
-  p.pgs = {{MapEpoch{1}, {OsdId{1}, OsdId{2}}}, {MapEpoch{1}, {OsdId{3}, OsdId{1}}}};
+  p.pgs.resize(2);
+  p.pgs[0] = {MapEpoch{1}, {OsdId{1}, OsdId{2}}, {}, {}};
+  p.pgs[1] = {MapEpoch{1}, {OsdId{3}, OsdId{1}}, {}, {}};
   map.pools[p.id] = p;
   return map;
 }
@@ -42,23 +44,57 @@ TEST_CASE("a whole cluster is ok and has no problems") {
   CHECK(judged(cluster()).problems.empty());
 }
 
-TEST_CASE("a group without its primary is unavailable, without another member degraded") {
+TEST_CASE("a group is as good as the worst that is true of it") {
   ClusterMap map = cluster();
+  Pool& pool = map.pools[PoolId{1}];
+  PlacementGroup& pg = pool.pgs[0];
+  pg.joining = {OsdId{3}};
+  CHECK(pgState(map, pool, pg) == PgState::kRecovering);
+  CHECK(judged(map).text == "ok");  // all copies are there; that data moves is no problem
+  CHECK(judged(map).problems.empty());
+  pg.osds = {OsdId{1}};
+  CHECK(pgState(map, pool, pg) == PgState::kDegraded);
+  pool.minSize = 2;
+  CHECK(pgState(map, pool, pg) == PgState::kUnavailable);
+  pool.minSize = 1;
+  map.osds[OsdId{1}].up = false;
+  CHECK(pgState(map, pool, pg) == PgState::kUnavailable);
+  const PgCounts n = countPgs(map, pool);
+  CHECK(n.clean == 1);
+  CHECK(n.unavailable == 1);
+  CHECK(n.recovering + n.degraded == 0);
+}
+
+TEST_CASE("an OSD that is down is named, with what follows") {
+  ClusterMap map = cluster();
+  Pool& pool = map.pools[PoolId{1}];
   map.osds[OsdId{2}].up = false;
-  CHECK(pgState(map, map.pools[PoolId{1}].pgs[0]) == PgState::kDegraded);
+  pool.pgs[0].osds = {OsdId{1}};
   Health h = judged(map);
   CHECK(h.text == "degraded");
   REQUIRE(h.problems.size() == 2);
-  CHECK(h.problems[0].starts_with("osd.2 at h:7802 on h is down since 12 s: start "));
-  map.osds[OsdId{3}].up = false;
-  CHECK(judged(map).text == "unavailable");
-  const PgCounts n = countPgs(map, map.pools[PoolId{1}]);
-  CHECK(n.clean == 0);
-  CHECK(n.degraded == 1);
-  CHECK(n.unavailable == 1);
+  CHECK(h.problems[0] ==
+        "osd.2 at h:7802 on h is down since 12 s: others serve what it held; start cairn-osd there "
+        "again");
+  CHECK(h.problems[1] ==
+        "pool default: of 2 placement groups 1 have fewer copies than they should");
+  map.osds[OsdId{1}].up = false;
+  pool.pgs[1].osds = {OsdId{3}};
+  h = judged(map);
+  CHECK(h.text == "unavailable");
+  REQUIRE(h.problems.size() == 3);
+  CHECK(h.problems[0].find("1 placement groups of default wait for what it alone holds") !=
+        std::string::npos);
+  CHECK(h.problems[2].find("1 take no writes until OSDs are back, 1 have fewer copies") !=
+        std::string::npos);
   // One that holds nothing of any pool is missed all the same.
   map = cluster();
   map.osds[OsdId{4}].up = false;
+  CHECK(judged(map).text == "degraded");
+  // But not one that an administrator has put out.
+  map.osds[OsdId{4}].in = false;
+  CHECK(judged(map).text == "ok");
+  map.osds[OsdId{4}].autoOut = true;
   CHECK(judged(map).text == "degraded");
 }
 

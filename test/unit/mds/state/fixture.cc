@@ -346,12 +346,36 @@ Answer Mds::createPool(std::string_view name, uint16_t replicas,
   });
 }
 
-Answer Mds::osdState(uint32_t id, bool up, bool in) {
+Answer Mds::osdState(uint32_t id, bool up) {
   return run([&](auto m) {
     auto list = m.initOsdState(1);
     list[0].setId(id);
     list[0].setUp(up);
-    list[0].setIn(in);
+  });
+}
+
+Answer Mds::osdIn(uint32_t id, bool in) {
+  return run([&](auto m) {
+    auto set = m.initOsdSet();
+    set.setId(id);
+    set.setSetIn(true);
+    set.setIn(in);
+  });
+}
+
+Answer Mds::report(const std::vector<Report>& changes) {
+  return run([&](auto m) {
+    auto list = m.initGroupReport(static_cast<uint32_t>(changes.size()));
+    for (uint32_t i = 0; i < changes.size(); ++i) {
+      const Report& r = changes[i];
+      const auto& group = machine_->map().pool(r.pool)->pgs[r.pg];
+      list[i].setPool(r.pool.value);
+      list[i].setPg(r.pg);
+      list[i].setEpoch(r.epoch != 0 ? r.epoch : group.epoch.value);
+      list[i].setMember(r.member.value);
+      list[i].setKind(r.synced ? schema::GroupChange::Kind::SYNCED
+                               : schema::GroupChange::Kind::FAILED);
+    }
   });
 }
 

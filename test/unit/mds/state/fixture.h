@@ -113,7 +113,16 @@ class Mds {
   Answer releaseOrphan(InodeId ino, uint64_t session);
   Answer createPool(std::string_view name, uint16_t replicas,
                     const std::function<void(schema::PoolCreate::Builder)>& more = {});
-  Answer osdState(uint32_t id, bool up, bool in);
+  Answer osdState(uint32_t id, bool up);
+  Answer osdIn(uint32_t id, bool in);
+  struct Report {
+    OsdId member;
+    bool synced = false;
+    uint32_t pg = 0;
+    PoolId pool{1};
+    uint64_t epoch = 0;  // 0: the group's
+  };
+  Answer report(const std::vector<Report>& changes);
 
   // State, as queries show it.
   Inode inode(InodeId ino);

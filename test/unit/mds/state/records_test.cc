@@ -165,6 +165,35 @@ TEST_CASE("records: a newer version is refused as such, damage as damage, neithe
   CHECK(newer.error().message.find("Iffffffffffffffff") != std::string::npos);
 }
 
+TEST_CASE("records: what the map holds comes back") {
+  PlacementGroup g{MapEpoch(7), {OsdId(3), OsdId(1)}, {OsdId(4)}, {OsdId(9), OsdId(2)}};
+  auto group = decodeGroup("Mg00000000", encodeGroup(g));
+  REQUIRE(group.has_value());
+  CHECK(*group == g);
+  OsdEntry o;
+  o.uuid = {1, 2};
+  for (int flags = 0; flags < 16; ++flags) {
+    o.up = (flags & 1) != 0;
+    o.in = (flags & 2) != 0;
+    o.autoOut = (flags & 4) != 0;
+    o.fixedWeight = (flags & 8) != 0;
+    auto osd = decodeOsd("Mo0000", encodeOsd(o));
+    REQUIRE(osd.has_value());
+    CHECK(osd->up == o.up);
+    CHECK(osd->in == o.in);
+    CHECK(osd->autoOut == o.autoOut);
+    CHECK(osd->fixedWeight == o.fixedWeight);
+  }
+  PoolRecord p;
+  p.pool.replicas = 3;
+  p.pool.minSize = 2;
+  p.pgCount = 64;
+  auto pool = decodePool("Mp0000", encodePool(p));
+  REQUIRE(pool.has_value());
+  CHECK(pool->pool.minSize == 2);
+  CHECK(pool->pgCount == 64);
+}
+
 TEST_CASE("records: random bytes never do more than fail") {
   SeededRandom random(5);
   for (int n = 0; n < 20000; ++n) {
@@ -228,8 +257,12 @@ Error openWith(std::string_view key, std::string_view value) {
 
 TEST_CASE("open: a newer format, damage and a foreign database are told apart") {
   auto newer = encodeCounters({});
-  newer[0] = 2;
+  newer[0] = 3;
   CHECK(openWith("N", newer).code == Errc::kVersion);
+  auto older = encodeCounters({});
+  older[0] = 1;
+  CHECK(openWith("N", older).code == Errc::kVersion);
+  CHECK(openWith("N", older).message.find("make the cluster anew") != std::string::npos);
   auto unknownFeature = encodeCounters({});
   unknownFeature[1] = 2;
   CHECK(openWith("N", unknownFeature).code == Errc::kVersion);

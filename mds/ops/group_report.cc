@@ -1,0 +1,66 @@
+// What the primaries of groups say of their members, as the leader let it through: it has checked
+// that the reporter was the primary, and may have turned the accusation round (GroupReports in
+// mds/server). One epoch for all that counts, none if nothing does.
+//
+// synced: a joining member moves into `osds`. failed: a member leaves `osds`, unless it is the last
+// one, or begins anew to join. Then the rule of groups.h: who failed and is up and belongs there is
+// joining at once. The group gets a new epoch in each case, so whatever was under way between the
+// members under the old one is over.
+//
+// A change counts only while the group has the epoch that it names: its primary and members are
+// then those that the reporter spoke of. What does not count is skipped without an error: the
+// reporter sees the group's epoch in its next map, and says it again if it is still so.
+//
+// Errors: none.
+#include <algorithm>
+#include <map>
+
+#include "mds/ops/groups.h"
+#include "mds/ops/ops.h"
+
+namespace cairn::mds::ops {
+namespace {
+
+bool move(PlacementGroup& group, OsdId member, bool synced) {
+  auto in = [member](const auto& list) { return std::ranges::find(list, member) != list.end(); };
+  if (in(group.joining)) {
+    if (synced) {
+      std::erase(group.joining, member);
+      group.osds.push_back(member);
+    }
+    return true;
+  }
+  if (synced || !in(group.osds) || group.osds.size() == 1) return false;
+  std::erase(group.osds, member);
+  return true;
+}
+
+}  // namespace
+
+Result<void> groupReport(OpContext& ctx, capnp::List<schema::GroupChange>::Reader args) {
+  const ClusterMap& before = ctx.cluster().map;
+  std::map<std::pair<PoolId, PgIndex>, PlacementGroup> changed;
+  for (auto change : args) {
+    const std::pair key(PoolId(change.getPool()), PgIndex(change.getPg()));
+    auto group = before.group(key.first, key.second);
+    if (!group || (*group)->epoch.value != change.getEpoch()) continue;
+    if (change.getKind() > schema::GroupChange::Kind::FAILED) continue;
+    auto it = changed.find(key);
+    PlacementGroup next = it == changed.end() ? **group : it->second;
+    if (move(next, OsdId(change.getMember()),
+             change.getKind() == schema::GroupChange::Kind::SYNCED))
+      changed.insert_or_assign(key, std::move(next));
+  }
+  if (changed.empty()) return {};
+  ClusterMap& map = ctx.changeCluster().map;
+  ++map.epoch.value;
+  for (auto& [key, next] : changed) {
+    Pool& pool = map.pools.at(key.first);
+    settle(map, pool, Placer(map, pool).target(key.second), next);
+    next.epoch = map.epoch;
+    pool.pgs[key.second.value] = std::move(next);
+  }
+  return {};
+}
+
+}  // namespace cairn::mds::ops
