@@ -20,6 +20,8 @@ Result<MdsOptions> mdsOptions(Daemon& daemon) {
   o.addr = [&daemon](uint16_t port) { return daemon.advertised(port); };
   o.server.replicas = static_cast<uint16_t>(config.integer("mds.replicas"));
   o.server.osdLease = config.duration("mds.osd_lease");
+  o.server.clientLease = config.duration("mds.client_lease");
+  o.server.osdOutAfter = config.duration("mds.osd_out_after");
   o.server.sessionTimeout = config.duration("mds.session_timeout");
   o.server.reserve = config.bytes("mds.reserve");
   o.server.gcInterval = config.duration("mds.gc_interval");

@@ -37,10 +37,18 @@ constexpr Setting kMds[] = {
      "of this setting change nothing.",
      Unit::kCount, "3", 1, 7},
     {"mds.osd_lease",
-     "For so long an OSD or a client may act on its map after asking for it. An OSD that has not "
-     "been heard for this long has stopped serving, and others may be promoted. It is renewed five "
-     "times in that time.",
+     "For so long an OSD may act on its map after asking for it. One that has not been heard for "
+     "this long and a quarter is called down, and others take its place. It is renewed five times "
+     "in that time. Stop the OSDs for the old time before the server starts with a shorter one.",
+     Unit::kDuration, "1500ms", 500 * kMs, kMinute},
+    {"mds.client_lease",
+     "For so long a client may act on its map and its caches after asking for them. It waits for a "
+     "server that is away; others wait for it so long, and a quarter, if it is silent.",
      Unit::kDuration, "5s", 500 * kMs, kMinute},
+    {"mds.osd_out_after",
+     "An OSD that has been down for this long is put out: others get what it held, from the copies "
+     "that are left. It comes in again by itself. 0: never.",
+     Unit::kDuration, "10min", 0, 30 * 24 * kHour},
     {"mds.session_timeout",
      "A client that has not been heard for this long is ended: its open files are released "
      "and what it had not flushed is lost.",

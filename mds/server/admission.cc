@@ -173,9 +173,14 @@ Result<void> admitMutation(MdsRequest::Reader request, Role role) {
       TRY(checkRegister(m.getOsdRegister()));
       needsSession = false;
       break;
-    case Mutation::OSD_STATE:
+    case Mutation::GROUP_REPORT:
+      TRY(only(role, Role::OSD, "OSDs"));
+      if (m.getGroupReport().size() > kMaxGroupChanges)
+        return fail(Errc::kTooBig, "too many changes of groups at once");
+      needsSession = false;
+      break;
+    case Mutation::OSD_SET:
       TRY(only(role, Role::ADMIN, "administrators"));
-      if (m.getOsdState().size() > 4096) return fail(Errc::kTooBig, "at most 4096 OSDs at once");
       needsSession = false;
       break;
     case Mutation::POOL_CREATE:
@@ -183,6 +188,8 @@ Result<void> admitMutation(MdsRequest::Reader request, Role role) {
       TRY(checkPool(m.getPoolCreate()));
       needsSession = false;
       break;
+    case Mutation::OSD_STATE:
+    case Mutation::OSDS_LOST:
     case Mutation::SESSION_END:
     case Mutation::RELEASE_ORPHAN:
     case Mutation::PURGE:
@@ -235,6 +242,12 @@ std::string_view mutationName(Mutation::Which which) {
       return "osd_register";
     case Mutation::OSD_STATE:
       return "osd_state";
+    case Mutation::GROUP_REPORT:
+      return "group_report";
+    case Mutation::OSDS_LOST:
+      return "osds_lost";
+    case Mutation::OSD_SET:
+      return "osd_set";
     case Mutation::POOL_CREATE:
       return "pool_create";
     default:

@@ -19,6 +19,7 @@ inline constexpr size_t kMaxReplyBytes = 512u << 10;  // of a readdir, about
 inline constexpr size_t kMaxPathBytes = 4096;
 inline constexpr uint32_t kMaxChunksAsked = 1024;
 inline constexpr uint32_t kMaxAccesses = 1024;
+inline constexpr uint32_t kMaxGroupChanges = 16384;
 inline constexpr size_t kMaxCommandBytes = 1u << 20;
 inline constexpr size_t kMaxLabelBytes = 1024;  // addresses, host names, mount points
 inline constexpr size_t kMaxPoolNameBytes = 64;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/cluster/health.h"
 #include "common/metrics/metrics.h"
 #include "common/schema/osd.capnp.h"
 
@@ -63,12 +64,7 @@ std::vector<GarbageCollector::Group> GarbageCollector::group(std::vector<Garbage
   std::vector<Group> out;
   for (auto& [key, chunks] : byGroup) {
     auto pg = map.group(key.first, key.second);
-    const bool ready = pg && !(*pg)->osds.empty() &&
-                       std::all_of((*pg)->osds.begin(), (*pg)->osds.end(), [&map](OsdId id) {
-                         const OsdEntry* osd = map.osd(id);
-                         return osd != nullptr && osd->up;
-                       });
-    if (!ready) continue;
+    if (!pg || pgState(map, *map.pool(key.first), **pg) == PgState::kUnavailable) continue;
     for (size_t i = 0; i < chunks.size(); i += kChunksAtOnce) {
       auto end =
           chunks.begin() + static_cast<ptrdiff_t>(std::min(i + kChunksAtOnce, chunks.size()));
@@ -98,15 +94,12 @@ Task<bool> GarbageCollector::collect(std::vector<Group> groups) {
 Task<void> GarbageCollector::removeGroup(Group group, std::vector<uint64_t>& done) {
   co_await slots_.acquire();
   auto pg = state_.map().group(group.pool, group.pg);
-  if (!stopped_.isSet() && pg) {
+  if (!stopped_.isSet() && pg && !(*pg)->osds.empty()) {
     std::vector<ChunkId> chunks;
     for (const Garbage& g : group.chunks) chunks.push_back(g.chunk);
-    std::vector<Task<Result<void>>> members;
-    for (OsdId id : (*pg)->osds)
-      members.push_back(removeAt(id, group.pool, group.pg, (*pg)->epoch, chunks));
-    auto results = co_await whenAll(env_.reactor, std::move(members));
     // Whoever failed is asked again in a later pass; the map or a log line of its own says why.
-    if (std::all_of(results.begin(), results.end(), [](const auto& r) { return r.has_value(); }))
+    if (co_await removeAt((*pg)->osds.front(), group.pool, group.pg, (*pg)->epoch,
+                          std::move(chunks)))
       for (const Garbage& g : group.chunks) done.push_back(g.id);
   }
   slots_.release();

@@ -1,9 +1,10 @@
-// Gives deleted chunks' space back: takes them from the garbage queue, asks every OSD of their
-// placement group to remove them, and records those that all have removed. A chunk whose group has
-// a member down waits in the queue; the others go on. One reactor thread.
+// Gives deleted chunks' space back: takes them from the garbage queue, asks the primary of their
+// placement group to remove them, and records those that it has. A chunk whose group takes no
+// mutations waits in the queue; the others go on. One reactor thread.
 //
-// Durable: a chunk leaves the queue only after every member has answered that it is gone, which it
-// says once that is durable. remove is idempotent, so repeating it after a crash is harmless.
+// Durable: a chunk leaves the queue only after the primary has answered that it is gone, which it
+// says once that is durable at every member in sync; the others learn of it when they join. remove
+// is idempotent, so repeating it after a crash is harmless.
 #pragma once
 
 #include <map>

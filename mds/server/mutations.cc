@@ -122,7 +122,9 @@ bool isHolders(Mutation::Reader m) {
 // Changes that no session makes; a session that such a request names plays no part.
 bool isOutsideSessions(Mutation::Which which) {
   return which == Mutation::SESSION_OPEN || which == Mutation::OSD_REGISTER ||
-         which == Mutation::OSD_STATE || which == Mutation::POOL_CREATE;
+         which == Mutation::POOL_CREATE || which == Mutation::OSD_SET ||
+         which == Mutation::OSD_REMOVE || which == Mutation::POOL_SET ||
+         which == Mutation::POOL_REMOVE;
 }
 
 // What the map takes in a message, about. It travels whole, so it has to fit one.
@@ -186,6 +188,7 @@ Result<void> Server::checkPlaced(Mutation::Reader m) {
 Task<Result<OutMessage>> Server::mutate(schema::MdsRequest::Reader request, RpcPeer& peer) {
   auto m = request.getMutate();
   if (m.isAccessed()) co_return co_await accessed(request);
+  if (m.isGroupReport()) co_return co_await groupReport(m, peer);
   CO_TRY(checkPlaced(m));
   CO_TRY(checkMapFits(state_.map(), m));
   if (m.isSessionOpen() && sessions_.size() >= Sessions::kMaxSessions)
@@ -253,12 +256,20 @@ Task<Result<OutMessage>> Server::mutate(schema::MdsRequest::Reader request, RpcP
     peerAt_.at(&peer)->session = opened;
     peerOf_[opened] = &peer;
   }
-  if (m.isOsdRegister()) osds_.registered(OsdId{static_cast<uint32_t>(idOf(*reply))});
+  if (m.isOsdRegister()) peerAt_.at(&peer)->osd = OsdId{static_cast<uint32_t>(idOf(*reply))};
   if (victim) forgetIfGone(victim);
   if (!takesLeases) co_return answerOf(*reply);
   const bool forWriting = m.isMake() && m.getMake().getOpen();
   co_return answerWithLeases(*reply, session, repeated,
                              forWriting ? LeaseMode::kWrite : LeaseMode::kRead);
+}
+
+// An OSD speaks for itself: as the one that the connection registered or greeted as.
+Task<Result<OutMessage>> Server::groupReport(Mutation::Reader m, RpcPeer& peer) {
+  const OsdId reporter = peerAt_.at(&peer)->osd;
+  if (!reporter) co_return fail(Errc::kPermission, "only registered OSDs report of groups");
+  CO_TRY(co_await reports_.report(reporter, m.getGroupReport()));
+  co_return answerOf({});
 }
 
 // kLeaseLost: the change is a write lease's holder's, and the session is none.

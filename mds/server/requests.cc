@@ -72,20 +72,22 @@ Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& p
       co_return statfs();
     case MdsRequest::MAP: {
       OutMessage out;
-      writeMap(MapEpoch{request.getMap()}, out.body<schema::MdsReply>().initMap());
+      writeMap(MapEpoch{request.getMap()}, options_.clientLease,
+               out.body<schema::MdsReply>().initMap());
       co_return out;
     }
     case MdsRequest::KEEPALIVE: {
       OutMessage out;
-      writeMap(MapEpoch{request.getKeepalive().getMapEpoch()},
+      writeMap(MapEpoch{request.getKeepalive().getMapEpoch()}, options_.clientLease,
                out.body<schema::MdsReply>().initKeepalive());
       co_return out;
     }
     case MdsRequest::HEARTBEAT: {
       CO_TRY(co_await osds_.heartbeat(request.getHeartbeat()));
       OutMessage out;
-      writeMap(MapEpoch{request.getHeartbeat().getMapEpoch()},
-               out.body<schema::MdsReply>().initHeartbeat());
+      auto reply = out.body<schema::MdsReply>().initHeartbeat();
+      writeMap(MapEpoch{request.getHeartbeat().getMapEpoch()}, options_.osdLease, reply);
+      reply.setAdopted(osds_.adopted().value);
       co_return out;
     }
     case MdsRequest::STATUS:
@@ -266,10 +268,10 @@ Task<void> Server::resend(std::vector<Recall> recalls) {
   co_return;
 }
 
-void Server::writeMap(MapEpoch known, schema::MapReply::Builder reply) {
+void Server::writeMap(MapEpoch known, Duration lease, schema::MapReply::Builder reply) {
   const ClusterMap& map = state_.map();
   reply.setEpoch(map.epoch.value);
-  reply.setLeaseMs(static_cast<uint32_t>(options_.osdLease / 1ms));
+  reply.setLeaseMs(static_cast<uint32_t>(lease / 1ms));
   if (known < map.epoch) osds_.currentMap().write(reply.initMap());
 }
 
@@ -336,6 +338,10 @@ Result<OutMessage> Server::status() {
     c.setPid(s.pid);
     c.setLeases(static_cast<uint32_t>(leases_.table().heldBy(s.id)));
   }
+  const RecoveryProgress recovery = osds_.recovery();
+  reply.initRecovery().setChunksLeft(recovery.chunksLeft);
+  reply.getRecovery().setBytesLeft(recovery.bytesLeft);
+  reply.getRecovery().setBytesPerSec(recovery.bytesPerSec);
   reply.setInodes(counts.inodes);
   reply.setGarbageChunks(counts.garbage);
   return out;

@@ -21,7 +21,8 @@ Server::Server(Env& env, StateMachine& state, ServerOptions options)
       queries_(state, leases_),
       names_(env.reactor),
       removals_(env.reactor),
-      osds_(env, state, proposer_, options_.osdLease),
+      osds_(env, state, proposer_, {options_.osdLease, options_.osdOutAfter}),
+      reports_(env, state, proposer_, osds_),
       garbage_(env, state, proposer_, options_.gcInterval),
       orphans_(env, state, proposer_, sessions_),
       space_(env, options_.directory, options_.reserve),
@@ -97,6 +98,8 @@ void Server::onConnected(RpcPeer& peer) {
   const bool client = who.role == schema::Hello::Role::CLIENT;
   const SessionId session = client ? SessionId{who.peer} : SessionId{};
   peers_.emplace_back(peer, session);
+  if (who.role == schema::Hello::Role::OSD)
+    peers_.back().osd = OsdId(static_cast<uint32_t>(who.peer));
   peerAt_[&peer] = std::prev(peers_.end());
   if (session) peerOf_[session] = &peer;
 }
@@ -172,6 +175,13 @@ void Server::applied(schema::Command::Reader command, const Applied& result) {
         sessions_.noteOpen(session, ino);
       }
       break;
+    case Kind::OSD_REGISTER:
+      if (result.code == Errc::kOk) {
+        FlatReader reply(
+            {reinterpret_cast<const uint8_t*>(result.reply.data()), result.reply.size()});
+        osds_.registered(OsdId(static_cast<uint32_t>(reply.root<schema::MdsReply>().getId())));
+      }
+      break;
     case Kind::SESSION_OPEN:
       if (result.code == Errc::kOk) {
         FlatReader reply(
@@ -219,7 +229,7 @@ void Server::afterGroup() {
 // Who was silent for too long: OSDs and sessions.
 Task<void> Server::tick() {
   const Duration interval =
-      std::clamp<Duration>(std::min(options_.osdLease, options_.sessionTimeout) / 8, 20ms, 1s);
+      std::clamp<Duration>(std::min(options_.osdLease, options_.sessionTimeout) / 15, 20ms, 1s);
   TimePoint last = env_.reactor.now();
   while (!co_await stopped_.waitFor(interval)) {
     const TimePoint now = env_.reactor.now();
@@ -229,10 +239,12 @@ Task<void> Server::tick() {
       sessions_.forgive(now - last);
       leases_.forgive(now - last);
       locks_.forgive(now - last);
+      reports_.forgive(now - last);
     }
     // Judged at one moment, before anything is waited for.
     const auto expired = toExpire();
     co_await osds_.check();
+    co_await reports_.decide();
     for (SessionId id : expired) {
       if (!sessions_.alive(id)) continue;  // it closed itself meanwhile
       env_.log.warning("session expired", {{"session", id.value}});
@@ -246,12 +258,12 @@ Task<void> Server::tick() {
 std::vector<SessionId> Server::toExpire() {
   const TimePoint now = env_.reactor.now();
   auto out = sessions_.expired(now);
-  const Duration silence = options_.osdLease + options_.osdLease / 4;
+  const Duration silence = options_.clientLease + options_.clientLease / 4;
   auto add = [&out](const std::vector<SessionId>& more) {
     for (SessionId id : more)
       if (std::find(out.begin(), out.end(), id) == out.end()) out.push_back(id);
   };
-  add(leases_.overdue(now, silence, options_.recallTimeout, osds_.completeSince()));
+  add(leases_.overdue(now, silence, options_.recallTimeout, osds_.writableSince()));
   add(locks_.overdue(now, silence));
   return out;
 }

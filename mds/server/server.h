@@ -20,6 +20,7 @@
 #include "mds/log/command_log.h"
 #include "mds/server/checkpointer.h"
 #include "mds/server/garbage_collector.h"
+#include "mds/server/group_reports.h"
 #include "mds/server/leases.h"
 #include "mds/server/locks.h"
 #include "mds/server/orphan_keeper.h"
@@ -35,7 +36,9 @@ namespace cairn::mds {
 struct ServerOptions {
   Uuid cluster;           // of the data directory
   uint16_t replicas = 3;  // of the first pool, when the cluster is made
-  Duration osdLease = 5s;
+  Duration osdLease = 1500ms;
+  Duration clientLease = 5s;
+  Duration osdOutAfter = 10min;
   Duration sessionTimeout = 60s;
   Duration recallTimeout = 60s;  // a session that is heard, but gives back nothing, is expired
   Duration gcInterval = 1s;
@@ -85,6 +88,7 @@ class Server final : public RpcHandler {
     Connection(RpcPeer& p, SessionId s) : peer(&p), session(s) {}
     RpcPeer* peer;
     SessionId session;
+    OsdId osd;  // of an OSD, once it has one
     Caller caller;
     uint64_t reclaimSerial = 0;   // while the session reclaims: of what it listed so far
     std::vector<FileLock> locks;  // and the locks among it
@@ -93,6 +97,7 @@ class Server final : public RpcHandler {
   Task<Answer> dispatch(schema::MdsRequest::Reader request, RpcPeer& peer);
   // mutations.cc
   Task<Answer> mutate(schema::MdsRequest::Reader request, RpcPeer& peer);
+  Task<Answer> groupReport(schema::Mutation::Reader mutation, RpcPeer& peer);
   Task<Result<void>> endSession(SessionId session, bool expired);
   Result<void> checkPlaced(schema::Mutation::Reader mutation);
   Result<void> checkWriteLease(schema::MdsRequest::Reader request, bool repeated);
@@ -118,7 +123,7 @@ class Server final : public RpcHandler {
   Task<void> resend(std::vector<Recall> recalls);
   Answer statfs();
   Answer status();
-  void writeMap(MapEpoch known, schema::MapReply::Builder reply);
+  void writeMap(MapEpoch known, Duration lease, schema::MapReply::Builder reply);
   // lock_requests.cc
   Task<Answer> lock(schema::MdsRequest::Reader request, RpcPeer& peer);
   Task<Answer> lockTest(schema::MdsRequest::Reader request, RpcPeer& peer);
@@ -149,6 +154,7 @@ class Server final : public RpcHandler {
   NameLocks names_;
   RemovalGate removals_;
   OsdMonitor osds_;
+  GroupReports reports_;
   GarbageCollector garbage_;
   OrphanKeeper orphans_;
   SpaceWatch space_;

@@ -62,6 +62,7 @@ void SimCluster::startMds() {
   o.server.replicas = options_.replicas;
   // Longer than any disturbance that mounts are to survive without losing their session.
   o.server.osdLease = 10s;
+  o.server.clientLease = 10s;
   o.server.sessionTimeout = 60s;
   o.server.gcInterval = 200ms;
   auto started = world.await(*mds_.node, mds::Mds::start(*mds_.env, std::move(o)));

@@ -41,6 +41,8 @@ TEST_CASE("only the leader makes the leader's commands") {
     CHECK(refused([](auto m) { m.initPurge(); }));
     CHECK(refused([](auto m) { m.initGarbageDone(1); }));
     CHECK(refused([](auto m) { m.initBootstrap(); }));
+    CHECK(refused([](auto m) { m.initOsdState(1)[0].setId(1); }));
+    CHECK(refused([](auto m) { m.initOsdsLost(1).set(0, 1); }));
   }
 }
 
@@ -74,9 +76,9 @@ TEST_CASE("each role asks only for what is its own") {
   };
   CHECK(osd.call(badAddress).code() == Errc::kInvalid);
   auto outState = [](auto r) {
-    auto list = r.initMutate().initOsdState(1);
-    list[0].setId(1);
-    list[0].setUp(true);
+    auto set = r.initMutate().initOsdSet();
+    set.setId(1);
+    set.setSetIn(true);
   };
   CHECK(c.call(outState).code() == Errc::kPermission);
   CHECK(admin.call(outState).code() == Errc::kOk);

@@ -295,24 +295,51 @@ Got FakeOsd::enroll() {
 }
 
 Got FakeOsd::beat() {
-  return call([this](auto r) {
-    auto h = r.initHeartbeat();
-    h.setOsd(id.value);
-    h.setIncarnation(incarnation);
-    h.setBytesUsed(bytesUsed);
-    h.setBytesTotal(bytesTotal);
+  auto got = call([this](auto r) { fill(r.initHeartbeat()); });
+  if (got.result) take(got.reply().getHeartbeat());
+  return got;
+}
+
+void FakeOsd::fill(schema::Heartbeat::Builder h) const {
+  h.setOsd(id.value);
+  h.setIncarnation(incarnation);
+  h.setMapEpoch(mapEpoch.value);
+  h.setBytesUsed(bytesUsed);
+  h.setBytesTotal(bytesTotal);
+  auto recovery = h.initRecovery();
+  recovery.setChunksLeft(chunksLeft);
+  recovery.setBytesLeft(bytesLeft);
+  recovery.setBytesDone(bytesDone);
+}
+
+void FakeOsd::take(schema::MapReply::Reader news) {
+  if (!takesMaps) return;
+  mapEpoch = MapEpoch{news.getEpoch()};
+  adopted = MapEpoch{news.getAdopted()};
+}
+
+Got FakeOsd::report(const ClusterMap& map, const std::vector<Report>& changes) {
+  return call([&](auto r) {
+    auto list = r.initMutate().initGroupReport(static_cast<uint32_t>(changes.size()));
+    for (uint32_t i = 0; i < changes.size(); ++i) {
+      const Report& c = changes[i];
+      const auto& group = map.pool(PoolId{1})->pgs[c.pg];
+      list[i].setPool(1);
+      list[i].setPg(c.pg);
+      list[i].setEpoch(c.epoch != 0 ? c.epoch : group.epoch.value);
+      list[i].setMember(c.member.value);
+      list[i].setKind(c.synced ? schema::GroupChange::Kind::SYNCED
+                               : schema::GroupChange::Kind::FAILED);
+    }
   });
 }
 
 Task<void> FakeOsd::beatLoop(Duration every, std::shared_ptr<Event> stop) {
   while (!co_await stop->waitFor(every)) {
     OutMessage m;
-    auto h = m.body<schema::MdsRequest>().initHeartbeat();
-    h.setOsd(id.value);
-    h.setIncarnation(incarnation);
-    h.setBytesUsed(bytesUsed);
-    h.setBytesTotal(bytesTotal);
-    (void)co_await rpc->call(std::move(m), 1s);
+    fill(m.body<schema::MdsRequest>().initHeartbeat());
+    auto answer = co_await rpc->call(std::move(m), 1s);
+    if (answer) take(answer->body<schema::MdsReply>().getHeartbeat());
   }
 }
 
@@ -348,6 +375,7 @@ Rig::Rig(uint64_t seed) : world(seed) {
   options.listen = {"mds", kPort};
   options.server.replicas = 3;
   options.server.osdLease = 2s;
+  options.server.clientLease = 2s;
   options.server.sessionTimeout = 10s;
   options.server.recallTimeout = 20s;
   options.server.gcInterval = 200ms;
@@ -378,6 +406,16 @@ void Rig::stopMds() {
 void Rig::crashMds(sim::Crash how) {
   world.crash(*node, how);
   stopMds();
+}
+
+void Rig::syncAll() {
+  const ClusterMap map = state().map();
+  std::map<OsdId, std::vector<FakeOsd::Report>> reports;
+  const auto& pgs = map.pool(PoolId{1})->pgs;
+  for (uint32_t pg = 0; pg < pgs.size(); ++pg)
+    for (OsdId id : pgs[pg].joining) reports[pgs[pg].osds.front()].push_back({pg, id, true});
+  for (const auto& [primary, changes] : reports)
+    REQUIRE(osd(primary).report(map, changes).code() == Errc::kOk);
 }
 
 void Rig::startOsds(size_t count) {

@@ -112,7 +112,7 @@ class Client : public Peer {
   uint64_t nextSeq = 1;
 };
 
-// Registers, sends heartbeats, and removes chunks.
+// Registers, sends heartbeats, takes the maps that answer them, and removes chunks.
 class FakeOsd : public Peer, public RpcHandler {
  public:
   FakeOsd(sim::SimWorld& world, uint32_t number, std::string host);
@@ -120,6 +120,14 @@ class FakeOsd : public Peer, public RpcHandler {
 
   Got enroll();
   Got beat();
+  // What the primary of a group says of a member.
+  struct Report {
+    uint32_t pg = 0;
+    OsdId member;
+    bool synced = false;
+    uint64_t epoch = 0;  // 0: the group's in `map`
+  };
+  Got report(const ClusterMap& map, const std::vector<Report>& changes);
   void keepBeating(Duration every);
   void stopBeating();
   // Refuses `remove` while set.
@@ -131,11 +139,17 @@ class FakeOsd : public Peer, public RpcHandler {
   uint32_t number;
   OsdId id;
   uint64_t incarnation = 1;
+  MapEpoch mapEpoch;  // that it has
+  MapEpoch adopted;   // as it was told last
+  bool takesMaps = true;
   uint64_t bytesUsed = 1 * kGiB, bytesTotal = 100 * kGiB;
+  uint64_t chunksLeft = 0, bytesLeft = 0, bytesDone = 0;
   std::multiset<uint64_t> removed;
   size_t requests = 0;
 
  private:
+  void fill(schema::Heartbeat::Builder beat) const;
+  void take(schema::MapReply::Reader news);
   Task<void> beatLoop(Duration every, std::shared_ptr<Event> stop);
   std::shared_ptr<Event> stop_;
   RpcServer server_;
@@ -161,6 +175,10 @@ class Rig {
     return world.runUntil(predicate, limit);
   }
   StateMachine& state() { return mds->state(); }
+  const PlacementGroup& group(uint32_t pg = 0) { return state().map().pool(PoolId{1})->pgs[pg]; }
+  FakeOsd& osd(OsdId id) { return *osds.at(id.value - 1); }
+  // The primaries of the first pool report everybody who joins as equal.
+  void syncAll();
 
   sim::SimWorld world;
   MdsOptions options;

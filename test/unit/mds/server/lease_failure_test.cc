@@ -105,16 +105,20 @@ TEST_CASE("a holder that is heard and gives nothing back is expired after the re
   CHECK(w.b.getattr(w.file).code() == Errc::kSessionExpired);
 }
 
-TEST_CASE("a holder has all of the recall timeout after an OSD that was down is back") {
+TEST_CASE("a holder has all of the recall timeout from when the groups take writes again") {
   World w;
-  FakeOsd& osd = *w.rig.osds.back();
+  FakeOsd &one = *w.rig.osds[1], &other = *w.rig.osds[2];
   REQUIRE(w.b.lease(w.file, true).code() == Errc::kOk);
   w.b.answers = false;
-  osd.stopBeating();
-  REQUIRE(w.rig.until([&] { return !w.rig.state().map().osd(osd.id)->up; }));
+  one.stopBeating();
+  other.stopBeating();
+  REQUIRE(w.rig.until([&] { return !w.rig.state().map().osd(other.id)->up; }));
   auto write = w.a.startLease(w.file, true);
-  CHECK_FALSE(w.answered(write, 90s));  // what it has may belong on that OSD
-  osd.keepBeating(400ms);
+  CHECK_FALSE(w.answered(write, 90s));  // what it has may belong into such a group
+  one.keepBeating(400ms);
+  REQUIRE(w.rig.until([&] { return w.rig.state().map().osd(one.id)->up; }));
+  CHECK_FALSE(w.answered(write, 30s));
+  w.rig.syncAll();
   CHECK_FALSE(w.answered(write, 19s));
   CHECK(w.answered(write, 4s));
   CHECK(w.rig.state().map().fenced(SessionId{w.b.session}));

@@ -38,6 +38,7 @@ TEST_CASE("an OSD keeps its id, and every change of it makes an epoch that is pu
 TEST_CASE("a heartbeat is answered with a lease, and with the map if the sender's is older") {
   Rig rig;
   rig.startOsds(3);
+  rig.osds[0]->mapEpoch = {};
   auto beat = rig.osds[0]->beat();
   auto news = beat.reply().getHeartbeat();
   CHECK(news.getLeaseMs() == 2000);
@@ -75,7 +76,7 @@ TEST_CASE("a silent OSD is called down after its lease, never before, and up whe
   REQUIRE(rig.until([&] { return !rig.state().map().osd(OsdId{2})->up; }, 3s));
   CHECK(rig.state().map().osd(OsdId{2})->in);
   auto bad = c.ask([](auto r) { r.setStatus(); });
-  CHECK(std::string(bad.reply().getStatus().getHealth().cStr()) == "unavailable");
+  CHECK(std::string(bad.reply().getStatus().getHealth().cStr()) == "degraded");
   REQUIRE_FALSE(problemsOf(bad).empty());
   CHECK(problemsOf(bad)[0].find("osd.2 at osd2:7800") != std::string::npos);
 
@@ -116,7 +117,7 @@ TEST_CASE("capacity follows the heartbeats, over the copies") {
   CHECK(space() == std::pair(100 * kGiB, 60 * kGiB));
 }
 
-TEST_CASE("deleted chunks are removed from every member of their group, and then forgotten") {
+TEST_CASE("deleted chunks are removed by the primary of their group, and then forgotten") {
   Rig rig;
   rig.startOsds(3);
   Client c(rig.world);
@@ -131,11 +132,15 @@ TEST_CASE("deleted chunks are removed from every member of their group, and then
   CHECK(rig.state().counts().garbage > 0);
   REQUIRE(rig.until([&] { return rig.state().counts().garbage == 0; }, 2s));
   CHECK(rig.state().counts().chunks == 0);
+  std::set<uint64_t> removed;
+  size_t asked = 0;
   for (auto& osd : rig.osds) {
-    CHECK(osd->removed.size() == 1000);
-    CHECK(std::set<uint64_t>(osd->removed.begin(), osd->removed.end()).size() == 1000);
-    CHECK(osd->requests < 600);  // together by group
+    removed.insert(osd->removed.begin(), osd->removed.end());
+    asked += osd->removed.size();
+    CHECK(osd->requests < 200);  // together by group
   }
+  CHECK(removed.size() == 1000);
+  CHECK(asked == 1000);
   CHECK(rig.state().verify().empty());
 }
 
@@ -158,38 +163,50 @@ TEST_CASE("chunks of a file too large for one command are purged in steps") {
   REQUIRE(c.unlink(kRootInode, "big").code() == Errc::kOk);
   CHECK(rig.until([&] { return rig.state().counts().chunks == 0; }, 3s));
   CHECK(rig.until([&] { return rig.state().counts().garbage == 0; }, 5s));
-  CHECK(rig.osds[0]->removed.size() == 6000);
+  CHECK(rig.osds[0]->removed.size() + rig.osds[1]->removed.size() + rig.osds[2]->removed.size() ==
+        6000);
   CHECK(rig.state().verify().empty());
 }
 
-TEST_CASE("garbage of a member that is away waits for it") {
+TEST_CASE("garbage of a group that takes no mutations waits") {
   Rig rig;
   rig.startOsds(3);
   Client c(rig.world);
   REQUIRE(c.openSession().code() == Errc::kOk);
-  SUBCASE("it refuses") {
-    rig.osds[2]->refuse = true;
+  const InodeId ino = inoOf(c.create(kRootInode, "f"));
+  bool refused = false;
+  SUBCASE("its primary refuses") {
+    refused = true;
+    for (auto& osd : rig.osds) osd->refuse = true;
   }
-  SUBCASE("it is down") {
+  SUBCASE("it has too few members") {
+    rig.osds[1]->stopBeating();
     rig.osds[2]->stopBeating();
+    REQUIRE(rig.until([&] { return !rig.state().map().osd(OsdId{2})->up; }));
     REQUIRE(rig.until([&] { return !rig.state().map().osd(OsdId{3})->up; }));
   }
-  const InodeId ino = inoOf(c.create(kRootInode, "f"));
   REQUIRE(c.release(ino).code() == Errc::kOk);
   REQUIRE(c.unlink(kRootInode, "f").code() == Errc::kOk);
   rig.world.run(3s);
   CHECK(rig.state().counts().garbage == 1);
-  CHECK(rig.osds[2]->removed.empty());
   // Also over a restart.
   rig.restartMds(Crash::kPower);
   rig.world.run(3s);
   CHECK(rig.state().counts().garbage == 1);
-  if (rig.osds[2]->refuse)
-    rig.osds[2]->refuse = false;
-  else
+  for (auto& osd : rig.osds) {
+    CHECK(osd->removed.empty());
+    osd->refuse = false;
+  }
+  if (!refused) {
     rig.osds[2]->keepBeating(400ms);
+    REQUIRE(rig.until([&] { return rig.state().map().osd(OsdId{3})->up; }));
+    rig.world.run(1s);
+    CHECK(rig.state().counts().garbage == 1);
+    // The restart has cut the connections over which the OSDs had registered.
+    for (uint32_t id : {1, 3}) REQUIRE(rig.osd(OsdId{id}).enroll().code() == Errc::kOk);
+    rig.syncAll();
+  }
   CHECK(rig.until([&] { return rig.state().counts().garbage == 0; }, 5s));
-  CHECK(rig.osds[2]->removed.size() == 1);
 }
 
 TEST_CASE("an OSD that moved is found at its new address") {
@@ -210,6 +227,6 @@ TEST_CASE("an OSD that moved is found at its new address") {
   REQUIRE(rig.osds[0]->enroll().code() == Errc::kOk);
   rig.osds[0]->keepBeating(400ms);
   CHECK(rig.osds[0]->id == OsdId{1});
-  removeOne("b");
-  CHECK(rig.osds[0]->removed.size() == 1);
+  for (int i = 0; i < 30; ++i) removeOne("b" + std::to_string(i));
+  CHECK_FALSE(rig.osds[0]->removed.empty());  // a third of the groups have it as primary
 }
