@@ -35,7 +35,7 @@ Chunk allocate(OpContext& ctx, Inode& file, uint32_t index, ChunkId near) {
   next = chunk.id.value + 1;
   ctx.state().txn.put(keys::chunk(file.ino, index), encodeChunk({chunk.id, chunk.pool}));
   ++file.chunkCount;
-  ctx.countChunks(chunk.pool, 1);
+  ctx.countUse(chunk.pool, {.chunks = 1});
   ctx.touch(file);
   return chunk;
 }
@@ -46,7 +46,7 @@ void discard(OpContext& ctx, Inode& file, const Chunk& chunk) {
   ctx.state().txn.put(keys::garbage(counters.nextGarbage++), encodeChunk({chunk.id, chunk.pool}));
   ++counters.counts.garbage;
   --file.chunkCount;
-  ctx.countChunks(chunk.pool, -1);
+  ctx.countUse(chunk.pool, {.chunks = -1, .garbage = 1});
   ctx.touch(file);
 }
 

@@ -67,13 +67,13 @@ Inode& OpContext::newInode(uint32_t mode, uint32_t uid, uint32_t gid, PoolId poo
   Inode& i = add(InodeId(counters_.nextInode++), mode);
   i.uid = uid;
   i.gid = gid;
-  i.pool = pool;
+  setPool(i, pool);
   return i;
 }
 
 Inode& OpContext::newRoot(PoolId pool) {
   Inode& root = add(kRootInode, S_IFDIR | 0755);
-  root.pool = pool;
+  setPool(root, pool);
   root.parent = kRootInode;
   return root;
 }
@@ -104,8 +104,15 @@ void OpContext::modified(Inode& inode) {
   inode.mtimeNs = inode.ctimeNs;
 }
 
+void OpContext::setPool(Inode& inode, PoolId pool) {
+  if (inode.pool) countUse(inode.pool, {.inodes = -1});
+  countUse(pool, {.inodes = 1});
+  inode.pool = pool;
+}
+
 void OpContext::dropInode(Inode& inode) {
   loaded(inode).gone = true;
+  countUse(inode.pool, {.inodes = -1});
   --counters_.counts.inodes;
 }
 
@@ -153,9 +160,12 @@ void OpContext::detach(Inode& dir, std::string_view name, const Inode& child) {
   if (child.isDirectory()) --dir.nlink;
 }
 
-void OpContext::countChunks(PoolId pool, int64_t difference) {
-  chunkDifference_[pool] += difference;
-  counters_.counts.chunks += static_cast<uint64_t>(difference);
+void OpContext::countUse(PoolId pool, UseChange change) {
+  UseChange& sum = useChanges_[pool];
+  sum.chunks += change.chunks;
+  sum.inodes += change.inodes;
+  sum.garbage += change.garbage;
+  counters_.counts.chunks += static_cast<uint64_t>(change.chunks);
 }
 
 ClusterState& OpContext::changeCluster() {
@@ -207,11 +217,13 @@ void OpContext::finish() {
       txn.del(keys::orphan(ino));
     }
   }
-  for (auto [pool, difference] : chunkDifference_) {
-    if (difference == 0) continue;
-    uint64_t& chunks = state_.poolChunks[pool];
-    chunks += static_cast<uint64_t>(difference);
-    txn.put(keys::poolUse(pool), encodePoolUse(chunks));
+  for (auto [pool, change] : useChanges_) {
+    PoolUse& use = state_.poolUse[pool];
+    const PoolUse before = use;
+    use.chunks += static_cast<uint64_t>(change.chunks);
+    use.inodes += static_cast<uint64_t>(change.inodes);
+    use.garbage += static_cast<uint64_t>(change.garbage);
+    if (use != before) txn.put(keys::poolUse(pool), encodePoolUse(use));
   }
   if (opened_) {
     txn.put(keys::session(opened_->id), encodeSession(*opened_));
@@ -264,6 +276,8 @@ void OpContext::storeCluster() {
     if (after.pool(id) != nullptr) continue;
     txn.del(keys::mapPool(id));
     for (uint32_t pg = 0; pg < pool.pgs.size(); ++pg) txn.del(keys::mapGroup(id, PgIndex(pg)));
+    txn.del(keys::poolUse(id));
+    state_.poolUse.erase(id);
   }
   state_.cluster = std::move(*newCluster_);
 }

@@ -54,6 +54,8 @@ class OpContext {
   void changed(Inode& inode);
   // Its contents did: changed() and mtime. For directories, an entry came or went.
   void modified(Inode& inode);
+  // Its new chunks or files go there.
+  void setPool(Inode& inode, PoolId pool);
   // Deletes the record.
   void dropInode(Inode& inode);
 
@@ -75,7 +77,11 @@ class OpContext {
   void detach(Inode& dir, std::string_view name, const Inode& child);
 
   // ---- counts and memory that finish() moves into the state ----
-  void countChunks(PoolId pool, int64_t difference);
+  // More or less that refers to the pool.
+  struct UseChange {
+    int64_t chunks = 0, inodes = 0, garbage = 0;
+  };
+  void countUse(PoolId pool, UseChange change);
   void openSession(SessionInfo session) { opened_ = std::move(session); }
   void endSession(SessionId session) { ended_ = session; }
   // The cluster as this command sees it, and a copy of it to change.
@@ -110,7 +116,7 @@ class OpContext {
   Counters counters_;
   std::map<InodeId, Loaded> inodes_;
   std::map<InodeId, std::optional<std::vector<SessionId>>> orphans_;
-  std::map<PoolId, int64_t> chunkDifference_;
+  std::map<PoolId, UseChange> useChanges_;
   std::optional<SessionInfo> opened_;
   std::optional<SessionId> ended_;
   std::optional<ClusterState> newCluster_;

@@ -59,9 +59,11 @@ Result<void> dispatch(OpContext& ctx) {
     case Kind::OSD_SET:
       return osdSet(ctx, m.getOsdSet());
     case Kind::OSD_REMOVE:
+      return osdRemove(ctx, m.getOsdRemove());
     case Kind::POOL_SET:
+      return poolSet(ctx, m.getPoolSet());
     case Kind::POOL_REMOVE:
-      break;
+      return poolRemove(ctx, m.getPoolRemove());
   }
   // Written by a newer program. Every member of this version answers the same, and the log goes on.
   return fail(Errc::kNotSupported, "this MDS does not know that kind of mutation");

@@ -2,6 +2,7 @@
 // new leader may repeat what its predecessor had said.
 #include "mds/ops/ops.h"
 #include "mds/state/keys.h"
+#include "mds/state/records.h"
 
 namespace cairn::mds::ops {
 
@@ -11,6 +12,9 @@ Result<void> garbageDone(OpContext& ctx, capnp::List<uint64_t>::Reader args) {
     auto record = ctx.state().txn.get(key);
     TRY(record);
     if (!*record) continue;
+    auto chunk = decodeChunk(key, **record);
+    TRY(chunk);
+    ctx.countUse(chunk->pool, {.garbage = -1});
     ctx.state().txn.del(std::move(key));
     --ctx.counters().counts.garbage;
   }

@@ -30,7 +30,10 @@ Result<void> osdState(OpContext& ctx, capnp::List<schema::OsdState>::Reader args
 Result<void> osdsLost(OpContext& ctx, capnp::List<uint32_t>::Reader args);
 Result<void> osdSet(OpContext& ctx, schema::OsdSet::Reader args);
 Result<void> groupReport(OpContext& ctx, capnp::List<schema::GroupChange>::Reader args);
+Result<void> osdRemove(OpContext& ctx, schema::OsdRemove::Reader args);
 Result<void> poolCreate(OpContext& ctx, schema::PoolCreate::Reader args);
+Result<void> poolSet(OpContext& ctx, schema::PoolSet::Reader args);
+Result<void> poolRemove(OpContext& ctx, capnp::Text::Reader name);
 Result<void> bootstrap(OpContext& ctx, schema::Bootstrap::Reader args);
 
 // Picks the one that `ctx.command()` asks for. kUnavailable before the cluster was bootstrapped;

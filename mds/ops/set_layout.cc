@@ -16,7 +16,7 @@ Result<void> setLayout(OpContext& ctx, schema::SetLayout::Reader args) {
     return fail(Errc::kInvalid, "only directories and files have a layout");
   if (inode.isRegular() && inode.chunkCount != 0)
     return fail(Errc::kInvalid, "the file has data already; copy it to a new file instead");
-  inode.pool = pool->id;
+  ctx.setPool(inode, pool->id);
   ctx.changed(inode);
   ctx.replyAttr(inode);
   return {};

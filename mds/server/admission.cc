@@ -180,7 +180,20 @@ Result<void> admitMutation(MdsRequest::Reader request, Role role) {
       needsSession = false;
       break;
     case Mutation::OSD_SET:
+    case Mutation::OSD_REMOVE:
       TRY(only(role, Role::ADMIN, "administrators"));
+      needsSession = false;
+      break;
+    case Mutation::POOL_SET:
+      TRY(only(role, Role::ADMIN, "administrators"));
+      TRY(checkLabel("a pool's name", m.getPoolSet().getName(), kMaxPoolNameBytes));
+      if (static_cast<uint16_t>(m.getPoolSet().getDeviceClass()) > 1)
+        return fail(Errc::kInvalid, "unknown device class");
+      needsSession = false;
+      break;
+    case Mutation::POOL_REMOVE:
+      TRY(only(role, Role::ADMIN, "administrators"));
+      TRY(checkLabel("a pool's name", m.getPoolRemove(), kMaxPoolNameBytes));
       needsSession = false;
       break;
     case Mutation::POOL_CREATE:
@@ -248,6 +261,12 @@ std::string_view mutationName(Mutation::Which which) {
       return "osds_lost";
     case Mutation::OSD_SET:
       return "osd_set";
+    case Mutation::OSD_REMOVE:
+      return "osd_remove";
+    case Mutation::POOL_SET:
+      return "pool_set";
+    case Mutation::POOL_REMOVE:
+      return "pool_remove";
     case Mutation::POOL_CREATE:
       return "pool_create";
     default:

@@ -132,7 +132,7 @@ constexpr size_t kMaxMapBytes = 768u << 10;
 
 size_t groupsBytes(uint64_t groups, size_t width) {
   constexpr size_t kPgBytes = 24;
-  return groups * (kPgBytes + roundUp(width * sizeof(uint32_t), 8));
+  return groups * (kPgBytes + 2 * roundUp(width * sizeof(uint32_t), 8));  // all may be joining
 }
 
 size_t mapBytes(const ClusterMap& map) {
@@ -157,6 +157,12 @@ Result<void> checkMapFits(const ClusterMap& map, Mutation::Reader m) {
     pool.anyClass = p.getAnyClass();
     more =
         groupsBytes(p.getPgCount() != 0 ? p.getPgCount() : choosePgCount(map, pool), pool.width());
+  } else if (m.isPoolSet()) {
+    auto set = m.getPoolSet();
+    const Pool* pool = map.poolByName(std::string_view(set.getName().cStr(), set.getName().size()));
+    if (pool != nullptr && set.getSetReplicas() && set.getReplicas() > pool->replicas)
+      more = groupsBytes(pool->pgs.size(), set.getReplicas()) -
+             groupsBytes(pool->pgs.size(), pool->width());
   } else if (m.isOsdRegister()) {
     more = 256;
   }

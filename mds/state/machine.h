@@ -29,7 +29,11 @@ class Machine final : public StateMachine {
   [[nodiscard]] const ClusterMap& map() const override { return state_.cluster.map; }
   [[nodiscard]] MapEpoch fenceEpoch() const override { return state_.cluster.fenceEpoch; }
   [[nodiscard]] Counts counts() const override { return state_.counters.counts; }
-  std::map<PoolId, uint64_t> poolChunks() override { return state_.poolChunks; }
+  std::map<PoolId, uint64_t> poolChunks() override {
+    std::map<PoolId, uint64_t> chunks;
+    for (const auto& [pool, use] : state_.poolUse) chunks[pool] = use.chunks;
+    return chunks;
+  }
   std::vector<std::string> verify() override;
 
  private:

@@ -258,16 +258,24 @@ Result<Counters> decodeCounters(std::string_view key, std::string_view value) {
   return c;
 }
 
-std::string encodePoolUse(uint64_t chunks) {
-  return Encoder().u8(kRecordVersion).varint(chunks).take();
+std::string encodePoolUse(const PoolUse& use) {
+  return Encoder()
+      .u8(kRecordVersion)
+      .varint(use.chunks)
+      .varint(use.inodes)
+      .varint(use.garbage)
+      .take();
 }
 
-Result<uint64_t> decodePoolUse(std::string_view key, std::string_view value) {
+Result<PoolUse> decodePoolUse(std::string_view key, std::string_view value) {
   uint8_t version;
   Decoder in = open(value, version);
-  uint64_t chunks = in.varint();
+  PoolUse use;
+  use.chunks = in.varint();
+  use.inodes = in.varint();
+  use.garbage = in.varint();
   if (version != kRecordVersion || !in.done()) return fail(damaged(key, version));
-  return chunks;
+  return use;
 }
 
 std::string encodeMapHeader(const MapHeader& h) {

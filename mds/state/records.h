@@ -37,6 +37,14 @@ struct ReplyRecord {
   Applied applied;
 };
 
+// What refers to a pool.
+struct PoolUse {
+  uint64_t chunks = 0;   // in chunk maps
+  uint64_t inodes = 0;   // whose new chunks, or new files, go there
+  uint64_t garbage = 0;  // chunks whose space was not given back yet
+  bool operator==(const PoolUse&) const = default;
+};
+
 struct MapHeader {
   MapEpoch epoch;
   Uuid cluster;
@@ -62,7 +70,7 @@ std::string encodeOrphan(const std::vector<SessionId>& holders);
 std::string encodeSession(const SessionInfo& session);
 std::string encodeReply(const ReplyRecord& reply);
 std::string encodeCounters(const Counters& counters);
-std::string encodePoolUse(uint64_t chunks);
+std::string encodePoolUse(const PoolUse& use);
 std::string encodeMapHeader(const MapHeader& header);
 std::string encodeFence(const FenceRecord& fence);
 std::string encodeOsd(const OsdEntry& osd);
@@ -77,7 +85,7 @@ Result<std::vector<SessionId>> decodeOrphan(std::string_view key, std::string_vi
 Result<SessionInfo> decodeSession(std::string_view key, std::string_view value);
 Result<ReplyRecord> decodeReply(std::string_view key, std::string_view value);
 Result<Counters> decodeCounters(std::string_view key, std::string_view value);
-Result<uint64_t> decodePoolUse(std::string_view key, std::string_view value);
+Result<PoolUse> decodePoolUse(std::string_view key, std::string_view value);
 Result<MapHeader> decodeMapHeader(std::string_view key, std::string_view value);
 Result<FenceRecord> decodeFence(std::string_view key, std::string_view value);
 Result<OsdEntry> decodeOsd(std::string_view key, std::string_view value);

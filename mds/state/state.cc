@@ -44,9 +44,9 @@ Result<void> State::load() {
                  }));
   return eachRecord(txn, std::string(1, keys::kPoolUse),
                     [&](std::string_view key, std::string_view value) -> Result<void> {
-                      auto n = decodePoolUse(key, value);
-                      TRY(n);
-                      poolChunks[PoolId(keys::be32(key, 1))] = *n;
+                      auto use = decodePoolUse(key, value);
+                      TRY(use);
+                      poolUse[PoolId(keys::be32(key, 1))] = *use;
                       return {};
                     });
 }

@@ -37,7 +37,7 @@ struct State {
   Counters counters;
   std::map<SessionId, Session> sessions;
   ClusterState cluster;
-  std::map<PoolId, uint64_t> poolChunks;
+  std::map<PoolId, PoolUse> poolUse;
   // In memory too, because the leader asks for them all the time and LevelDB is slow to walk over
   // what was deleted.
   std::map<InodeId, std::vector<SessionId>> orphans;

@@ -67,7 +67,7 @@ class Verifier {
       case keys::kChunk:
         with(decodeChunk(key, value), [&](ChunkRecord c) {
           ++inodes_[InodeId(keys::be64(key, 1))].chunks;
-          ++poolChunks_[c.pool];
+          ++foundUse_[c.pool].chunks;
           if (keys::be32(key, 9) >= kMaxChunkIndex) say("chunk index beyond the largest file");
           chunk(c);
         });
@@ -75,6 +75,7 @@ class Verifier {
       case keys::kGarbage:
         with(decodeChunk(key, value), [&](ChunkRecord c) {
           ++garbage_;
+          ++foundUse_[c.pool].garbage;
           if (keys::be64(key, 1) >= state_.counters.nextGarbage)
             say("garbage " + std::to_string(keys::be64(key, 1)) + " was never queued");
           chunk(c);
@@ -100,8 +101,8 @@ class Verifier {
         with(decodeSession(key, value), [&](SessionInfo& s) { sessions_.insert(s.id); });
         break;
       case keys::kPoolUse:
-        with(decodePoolUse(key, value), [&](uint64_t n) {
-          if (n != 0) poolUse_[PoolId(keys::be32(key, 1))] = n;
+        with(decodePoolUse(key, value), [&](PoolUse use) {
+          if (use != PoolUse()) poolUse_[PoolId(keys::be32(key, 1))] = use;
         });
         break;
       case keys::kCounters:
@@ -246,13 +247,16 @@ class Verifier {
     Counts found;
     found.inodes = static_cast<uint64_t>(std::ranges::count_if(
         inodes_, [](const auto& entry) { return static_cast<bool>(entry.second.inode.ino); }));
-    for (const auto& [pool, n] : poolChunks_) found.chunks += n;
+    for (const auto& [ino, seen] : inodes_)
+      if (seen.inode.ino) ++foundUse_[seen.inode.pool].inodes;
+    for (const auto& [pool, use] : foundUse_) found.chunks += use.chunks;
     found.garbage = garbage_;
     if (!(found == state_.counters.counts))
       say("the counts of inodes, chunks or garbage are wrong");
-    std::map<PoolId, uint64_t> live = state_.poolChunks;
-    std::erase_if(live, [](const auto& entry) { return entry.second == 0; });
-    if (poolUse_ != poolChunks_ || live != poolChunks_) say("a pool's count of chunks is wrong");
+    std::map<PoolId, PoolUse> live = state_.poolUse;
+    std::erase_if(live, [](const auto& entry) { return entry.second == PoolUse(); });
+    if (poolUse_ != foundUse_ || live != foundUse_)
+      say("a pool's counts of what uses it are wrong");
   }
 
   void checkMap() {
@@ -311,7 +315,7 @@ class Verifier {
   std::unordered_map<InodeId, Seen> inodes_;
   std::unordered_map<InodeId, uint8_t> types_;
   std::unordered_set<uint64_t> chunkIds_;
-  std::map<PoolId, uint64_t> poolChunks_, poolUse_;
+  std::map<PoolId, PoolUse> foundUse_, poolUse_;
   std::map<InodeId, std::vector<SessionId>> orphans_;
   std::map<SessionId, std::set<uint64_t>> replies_;
   std::set<SessionId> sessions_;

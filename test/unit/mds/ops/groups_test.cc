@@ -13,8 +13,8 @@ using Osds = std::vector<OsdId>;
 
 // A cluster in which something is stored. `a`, `b`, `c`, ... are the OSDs of group 0 as they were
 // placed.
-struct Cluster {
-  explicit Cluster(uint32_t osds, uint16_t replicas) : mds(osds, {}, replicas) {
+struct Placed {
+  explicit Placed(uint32_t osds, uint16_t replicas) : mds(osds, {}, replicas) {
     auto f = mds.file("f");
     CHECK(mds.alloc(f, 0, 1).ok());
     first = group().osds;
@@ -33,7 +33,7 @@ struct Cluster {
 
 TEST_CASE(
     "groups: who is down leaves, joins when it is back, and is where it was when it is equal") {
-  Cluster c(3, 3);
+  Placed c(3, 3);
   const OsdId a = c.first[0], b = c.first[1], d = c.first[2];
   const MapEpoch placed = c.group().epoch;
   c.down(a);
@@ -56,7 +56,7 @@ TEST_CASE(
 }
 
 TEST_CASE("groups: the last ones in sync stay, up or down") {
-  Cluster c(3, 2);
+  Placed c(3, 2);
   const OsdId a = c.first[0], b = c.first[1];
   c.down(b);
   c.down(a);
@@ -71,7 +71,7 @@ TEST_CASE("groups: the last ones in sync stay, up or down") {
 }
 
 TEST_CASE("groups: two that left while nothing could be acknowledged take over from the third") {
-  Cluster c(3, 3);
+  Placed c(3, 3);
   const OsdId a = c.first[0], b = c.first[1], d = c.first[2];
   SUBCASE("one after another") {
     c.down(a);
@@ -127,7 +127,7 @@ TEST_CASE("groups: two that left while nothing could be acknowledged take over f
 }
 
 TEST_CASE("groups: an OSD that is out is replaced, and leaves when it is no longer needed") {
-  Cluster c(4, 3);
+  Placed c(4, 3);
   const OsdId b = c.first[1];
   CHECK(c.mds.osdIn(b.value, false).ok());
   const Osds target = c.target();
@@ -142,7 +142,7 @@ TEST_CASE("groups: an OSD that is out is replaced, and leaves when it is no long
 }
 
 TEST_CASE("groups: with fewer failure domains than copies nobody in sync leaves") {
-  Cluster c(3, 3);
+  Placed c(3, 3);
   CHECK(c.mds.osdIn(c.first[1].value, false).ok());
   CHECK(c.group().osds == c.first);
   CHECK(c.group().joining.empty());
@@ -156,7 +156,7 @@ TEST_CASE("groups: with fewer failure domains than copies nobody in sync leaves"
 }
 
 TEST_CASE("groups: an OSD that was away for long is out until it is up again") {
-  Cluster c(4, 3);
+  Placed c(4, 3);
   const OsdId a = c.first[0];
   auto lost = [&](OsdId id) {
     CHECK(c.mds.run([&](auto m) { m.initOsdsLost(1).set(0, id.value); }).ok());

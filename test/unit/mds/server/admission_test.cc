@@ -83,6 +83,17 @@ TEST_CASE("each role asks only for what is its own") {
   CHECK(c.call(outState).code() == Errc::kPermission);
   CHECK(admin.call(outState).code() == Errc::kOk);
   CHECK_FALSE(rig.state().map().osd(OsdId{1})->in);
+  // The rest of what administrators decide.
+  const std::vector<Peer::Fill> decisions = {
+      [](auto r) { r.initMutate().initOsdRemove().setId(77); },
+      [](auto r) { r.initMutate().initPoolSet().setName("none"); },
+      [](auto r) { r.initMutate().setPoolRemove("none"); },
+  };
+  for (const auto& fill : decisions) {
+    CHECK(c.call(fill).code() == Errc::kPermission);
+    CHECK(osd.call(fill).code() == Errc::kPermission);
+    CHECK(admin.call(fill).code() == Errc::kNotFound);
+  }
 }
 
 TEST_CASE("pools are refused before the map outgrows a message") {
