@@ -71,6 +71,7 @@ nlohmann::json ClusterView::json() const {
                          {"host", o.host},
                          {"up", o.up},
                          {"in", o.in},
+                         {"weight", o.weight / 65536.0},
                          {"bytes_used", o.bytesUsed},
                          {"bytes_total", o.bytesTotal}});
   j["pools"] = json::array();

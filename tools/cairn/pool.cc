@@ -13,13 +13,14 @@
 namespace cairn::tools {
 
 void addPoolLs(CLI::App& pool, int& exitCode);
+void addPoolAdminCommands(CLI::App& pool, int& exitCode);
 
 namespace {
 
 struct PoolOptions {
   Target target;
   std::string name, deviceClass = "any", failureDomain = "auto";
-  unsigned replicas = 3;
+  unsigned replicas = 3, minSize = 0;
 };
 
 Task<Result<void>> createPool(Env& env, std::vector<Endpoint> servers, const PoolOptions& o) {
@@ -28,6 +29,7 @@ Task<Result<void>> createPool(Env& env, std::vector<Endpoint> servers, const Poo
     auto p = b.initMutate().initPoolCreate();
     p.setName(o.name);
     p.setReplicas(static_cast<uint16_t>(o.replicas));
+    p.setMinSize(static_cast<uint16_t>(o.minSize));
     p.setAnyClass(o.deviceClass == "any");
     p.setDeviceClass(o.deviceClass == "hdd" ? schema::DeviceClass::HDD : schema::DeviceClass::SSD);
     p.setAutoDomain(o.failureDomain == "auto");
@@ -268,11 +270,17 @@ void addPoolCommand(CLI::App& app, int& exitCode) {
   auto* pool = app.add_subcommand("pool", "Pools: kinds of redundancy");
   pool->require_subcommand(1);
   addPoolLs(*pool, exitCode);
+  addPoolAdminCommands(*pool, exitCode);
   auto* create = pool->add_subcommand("create", "Make a pool");
   auto o = std::make_shared<PoolOptions>();
   addTargetOptions(*create, o->target);
   create->add_option("NAME", o->name, "Its name")->required();
   create->add_option("--replicas", o->replicas, "Copies of every chunk (default: 3)")
+      ->check(CLI::Range(1, 7))
+      ->type_name("N");
+  create
+      ->add_option("--min-size", o->minSize,
+                   "With fewer copies in sync writes wait (default: more than half; 1 of 2)")
       ->check(CLI::Range(1, 7))
       ->type_name("N");
   create->add_option("--class", o->deviceClass, "Devices to use: ssd, hdd or any (default: any)")

@@ -1,6 +1,9 @@
 // `cairn status`, `cairn df`, `cairn osd ls`, `cairn pool ls`: what the cluster looks like now.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <thread>
 
 #include "common/config/config.h"
 #include "tools/cairn/cluster_view.h"
@@ -8,20 +11,32 @@
 
 namespace cairn::tools {
 
+void addOsdAdminCommands(CLI::App& osd, int& exitCode);
+void addOsdAddCommand(CLI::App& osd, int& exitCode);
+
 namespace {
 
 std::string percent(uint64_t part, uint64_t whole) {
   return whole == 0 ? "-" : std::to_string(part * 100 / whole) + " %";
 }
 
+// 1 for 1 TiB; with a star if it was set by hand.
+std::string weightText(const OsdEntry& o) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g%s", o.weight / 65536.0, o.fixedWeight ? " *" : "");
+  return text;
+}
+
 std::vector<std::vector<std::string>> osdTable(const ClusterView& v) {
   std::vector<std::vector<std::string>> rows = {
-      {"OSD", "ADDRESS", "HOST", "CLASS", "STATE", "USED", "SIZE", "USE"}};
+      {"OSD", "ADDRESS", "HOST", "CLASS", "STATE", "WEIGHT", "USED", "SIZE", "USE"}};
   for (const auto& [id, o] : v.map.osds)
     rows.push_back({std::to_string(id.value), o.addr, o.host,
                     o.deviceClass == schema::DeviceClass::HDD ? "hdd" : "ssd",
-                    std::string(o.up ? "up" : "down") + (o.in ? ", in" : ", out"),
-                    formatBytes(o.bytesUsed), formatBytes(o.bytesTotal),
+                    std::string(o.up ? "up" : "down") + (o.in        ? ", in"
+                                                         : o.autoOut ? ", lost"
+                                                                     : ", out"),
+                    weightText(o), formatBytes(o.bytesUsed), formatBytes(o.bytesTotal),
                     percent(o.bytesUsed, o.bytesTotal)});
   return rows;
 }
@@ -116,8 +131,53 @@ Result<void> showDf(const ClusterView& v, bool asJson) {
 
 struct ShowOptions {
   Target target;
-  bool json = false;
+  bool json = false, watch = false;
 };
+
+// How far recovery has come since it had most to do, as long as it is being watched.
+std::string progress(const ClusterView& v, uint64_t& most) {
+  constexpr size_t kBar = 40;
+  const auto& r = v.recovery;
+  most = r.chunksLeft == 0 ? 0 : std::max(most, r.chunksLeft);
+  if (most == 0) return "nothing to recover";
+  const size_t done = static_cast<size_t>((most - r.chunksLeft) * kBar / most);
+  std::string line = "[" + std::string(done, '#') + std::string(kBar - done, '.') + "] " +
+                     std::to_string((most - r.chunksLeft) * 100 / most) + " %, " +
+                     formatBytes(r.bytesLeft) + " left";
+  if (r.bytesPerSec != 0)
+    line += " at " + formatBytes(r.bytesPerSec) + "/s, about " +
+            std::to_string(r.bytesLeft / r.bytesPerSec + 1) + " s";
+  return line;
+}
+
+// On a terminal a page that is drawn again; elsewhere a line each time, or a JSON document.
+int watchStatus(const ShowOptions& o) {
+  const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  uint64_t most = 0;
+  while (true) {
+    const int code = withClusterView(o.target, [&](const ClusterView& v) -> Result<void> {
+      if (o.json) {
+        std::cout << v.json().dump() << std::endl;
+      } else if (terminal) {
+        std::cout << "\033[H\033[2J";
+        TRY(showStatus(v));
+        std::cout << "\n" << progress(v, most) << std::endl;
+      } else {
+        PgCounts sum;
+        for (const auto& p : v.pools) {
+          sum.clean += p.pgs.clean;
+          sum.recovering += p.pgs.recovering;
+          sum.degraded += p.pgs.degraded;
+          sum.unavailable += p.pgs.unavailable;
+        }
+        std::cout << v.health << ", " << groups(sum) << ", " << progress(v, most) << std::endl;
+      }
+      return {};
+    });
+    if (code != 0) return code;
+    std::this_thread::sleep_for(1s);
+  }
+}
 
 std::shared_ptr<ShowOptions> addShowOptions(CLI::App& c) {
   auto o = std::make_shared<ShowOptions>();
@@ -131,7 +191,12 @@ std::shared_ptr<ShowOptions> addShowOptions(CLI::App& c) {
 void addStatusCommand(CLI::App& app, int& exitCode) {
   auto* c = app.add_subcommand("status", "Health in one look");
   auto o = addShowOptions(*c);
+  c->add_flag("--watch", o->watch, "Show it again every second, until interrupted");
   c->callback([o, &exitCode] {
+    if (o->watch) {
+      exitCode = watchStatus(*o);
+      return;
+    }
     exitCode = withClusterView(o->target, [&](const ClusterView& v) -> Result<void> {
       if (!o->json) return showStatus(v);
       std::cout << v.json().dump(2) << "\n";
@@ -151,6 +216,8 @@ void addDfCommand(CLI::App& app, int& exitCode) {
 void addOsdCommand(CLI::App& app, int& exitCode) {
   auto* osd = app.add_subcommand("osd", "Object storage daemons");
   osd->require_subcommand(1);
+  addOsdAdminCommands(*osd, exitCode);
+  addOsdAddCommand(*osd, exitCode);
   auto* ls = osd->add_subcommand("ls", "List them");
   auto o = addShowOptions(*ls);
   ls->callback([o, &exitCode] {

@@ -301,6 +301,39 @@ Result<void> down(const std::string& data) {
   return {};
 }
 
+// Adds storage daemons to a cluster that runs. One that does not start leaves no trace in the plan.
+Result<void> addRunning(const std::string& data, unsigned count) {
+  std::string directory = trimSlash(absolute(data.empty() ? defaultDataDirectory() : data));
+  auto loaded = Embedded::load(directory);
+  TRY(loaded);
+  Embedded& e = *loaded;
+  if (!DaemonProcess(e, "mds").running())
+    return fail(
+        Errc::kUnavailable,
+        directory + ": this cluster is not running; start it with: cairn up --data " + directory);
+  for (; count > 0; --count) {
+    Embedded before = e;
+    TRY(addOsds(e, static_cast<unsigned>(e.osds.size()) + 1));
+    const EmbeddedOsd added = e.osds.back();
+    const std::string name = "osd" + std::to_string(added.number);
+    const bool existed = ::access(e.path(name).c_str(), F_OK) == 0;
+    if (existed)
+      return fail(Errc::kExists, e.path(name) +
+                                     ": is left from an OSD that was removed; delete or move it, "
+                                     "then run this again");
+    TRY(e.save());
+    if (auto started = startOsd(e, added); !started) {
+      std::error_code ec;
+      (void)DaemonProcess(e, name).stop(SIGKILL, kStopSec);
+      std::filesystem::remove_all(e.path(name), ec);
+      TRY(before.save());
+      return started;
+    }
+    step(name + " serves; its share of the data moves to it (cairn status --watch).");
+  }
+  return {};
+}
+
 int reported(const Result<void>& result) {
   if (result) return 0;
   if (result.error().code != Errc::kCanceled) printError(result.error());
@@ -336,6 +369,23 @@ void addUpCommand(CLI::App& app, int& exitCode) {
                 "what is free)")
       ->type_name("SIZE");
   c->callback([o, &exitCode] { exitCode = reported(up(*o)); });
+}
+
+void addOsdAddCommand(CLI::App& osd, int& exitCode) {
+  struct Options {
+    std::string data;
+    unsigned count = 1;
+  };
+  auto o = std::make_shared<Options>();
+  auto* c = osd.add_subcommand(
+      "add", "Add one to an embedded cluster; elsewhere, start cairn-osd on the new machine");
+  c->add_option("--data", o->data,
+                "Where its daemons keep everything (default: ~/.local/share/cairn)")
+      ->type_name("DIR");
+  c->add_option("--count", o->count, "How many (default: 1)")
+      ->check(CLI::Range(1, 100))
+      ->type_name("N");
+  c->callback([o, &exitCode] { exitCode = reported(addRunning(o->data, o->count)); });
 }
 
 void addDownCommand(CLI::App& app, int& exitCode) {
