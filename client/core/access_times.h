@@ -21,7 +21,7 @@
 
 #include "client/core/filesystem.h"
 #include "client/core/mds_ops.h"
-#include "client/core/pulse.h"
+#include "common/reactor/pulse.h"
 
 namespace cairn::client {
 

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <functional>
 
-#include "client/core/pulse.h"
 #include "common/base/result.h"
+#include "common/reactor/pulse.h"
 
 namespace cairn::client {
 

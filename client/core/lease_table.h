@@ -16,10 +16,10 @@
 #include <utility>
 #include <vector>
 
-#include "client/core/pulse.h"
 #include "common/base/env.h"
 #include "common/base/ids.h"
 #include "common/base/result.h"
+#include "common/reactor/pulse.h"
 
 namespace cairn::client {
 

@@ -6,9 +6,9 @@
 #include <functional>
 #include <memory>
 
-#include "client/core/pulse.h"
 #include "client/core/session.h"
 #include "common/cluster/cluster_map.h"
+#include "common/reactor/pulse.h"
 
 namespace cairn::client {
 

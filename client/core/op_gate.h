@@ -2,8 +2,8 @@
 // those that run. One reactor thread.
 #pragma once
 
-#include "client/core/pulse.h"
 #include "common/base/result.h"
+#include "common/reactor/pulse.h"
 
 namespace cairn::client {
 

@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "client/core/filesystem.h"
-#include "client/core/pulse.h"
+#include "common/reactor/pulse.h"
 
 namespace cairn::client {
 

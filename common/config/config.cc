@@ -109,7 +109,7 @@ Result<void> convert(const Setting& s, const Entry& e, std::string& text, int64_
     case Unit::kBytes: {
       auto bytes = parseBytes(text);
       TRY(bytes);
-if (*bytes > static_cast<uint64_t>(INT64_MAX))
+      if (*bytes > static_cast<uint64_t>(INT64_MAX))
         return fail(Errc::kInvalid, "out of bounds; allowed is " + formatBounds(s));
       number = static_cast<int64_t>(*bytes);
       return checkBounds(s, number);

@@ -158,5 +158,6 @@ struct ChangesReply {
 struct DigestReply {
   exists @0 :Bool;
   version @1 :UInt64;
-  hashes @2 :Data;         # 16 bytes for each block: the start of its SHA-256; zeros for a hole
+  hashes @2 :Data;         # 16 bytes for each block: the start of its SHA-256; zeros for a hole, ones for a damaged block
+  end @3 :UInt32;          # behind its last stored block
 }

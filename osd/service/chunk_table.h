@@ -1,5 +1,5 @@
-// The chunks that something is going on with: their range locks, the next version, and what the
-// replicas are owed. A chunk that nobody uses and that owes nothing has no entry.
+// The chunks that something is going on with, and their range locks. A chunk that nobody uses has
+// no entry.
 //
 // Lock order: a coroutine holds one lock of one chunk, or (remove, clone) one of each of several
 // chunks, in ascending id.
@@ -7,15 +7,13 @@
 #pragma once
 
 #include <deque>
-#include <map>
 #include <memory>
 #include <unordered_map>
 #include <unordered_set>
-#include <vector>
+#include <utility>
 
 #include "common/base/ids.h"
 #include "common/reactor/sync.h"
-#include "osd/service/block_ranges.h"
 
 namespace cairn::osd {
 
@@ -27,14 +25,6 @@ class ChunkTable {
   struct Entry {
     explicit Entry(Reactor& reactor) : lock(reactor) {}
     RangeLock lock;  // in blocks; shared for reads, exclusive for mutations
-    // The greatest version given or seen while this entry lives; from the store when it was made.
-    ChunkVersion last;
-    bool lastKnown = false;
-    // Blocks that a member may hold differently from us, after a mutation that did not succeed
-    // everywhere and so was not acknowledged. Reads refuse them; repair settles them.
-    PoolId pool;
-    PgIndex pg;
-    std::map<OsdId, BlockRanges> owed;
     size_t users = 0;
   };
 
@@ -65,18 +55,6 @@ class ChunkTable {
 
   [[nodiscard]] Ref use(ChunkId chunk);
 
-  void owe(const Ref& chunk, PoolId pool, PgIndex pg, OsdId member, BlockRange range);
-  // `member` holds the range as we do.
-  void settle(const Ref& chunk, OsdId member, BlockRange range);
-  // Everybody does, or it no longer matters.
-  void settleAll(const Ref& chunk, BlockRange range);
-  void forgive(const Ref& chunk, OsdId member);
-  [[nodiscard]] static bool uncertain(const Entry& entry, BlockRange range);
-  // Chunks that owe something to someone, ascending.
-  [[nodiscard]] std::vector<ChunkId> owing() const;
-  [[nodiscard]] bool owesAnything() const { return !owing_.empty(); }
-  [[nodiscard]] uint64_t owedBlocks() const;
-
   void bury(ChunkId chunk);
   [[nodiscard]] bool buried(ChunkId chunk) const { return buried_.contains(chunk); }
 
@@ -84,11 +62,9 @@ class ChunkTable {
 
  private:
   void release(ChunkId chunk, Entry& entry);
-  void tidyOwed(ChunkId chunk, Entry& entry);
 
   Reactor& reactor_;
   std::unordered_map<ChunkId, std::unique_ptr<Entry>> entries_;
-  std::map<ChunkId, Entry*> owing_;
   std::unordered_set<ChunkId> buried_;
   std::deque<ChunkId> burials_;  // oldest first
 };

@@ -7,11 +7,18 @@ namespace cairn::osd {
 void MapState::adopt(ClusterMap map) {
   if (map_ && map.epoch <= map_->epoch) return;
   map_ = std::make_shared<const ClusterMap>(std::move(map));
+  if (onChange_) onChange_();
 }
 
-void MapState::renew(MapEpoch epoch, TimePoint sentAt, Duration lease) {
-  if (map_ && map_->epoch == epoch)
-    leaseUntil_ = std::max(leaseUntil_, sentAt + lease - lease / 20);
+void MapState::renew(MapEpoch epoch, TimePoint sentAt, Duration lease, MapEpoch adopted) {
+  if (!map_ || map_->epoch != epoch) return;
+  const bool lapsed = !leased();
+  leaseUntil_ = std::max(leaseUntil_, sentAt + lease - lease / 20);
+  if (!leased()) return;  // the answer took longer than the lease
+  if (lapsed) ++lapses_;
+  const bool news = lapsed || adopted > adopted_;
+  adopted_ = std::max(adopted_, adopted);
+  if (news && onChange_) onChange_();
 }
 
 Duration MapState::leaseLeft() const {
@@ -35,10 +42,10 @@ Result<Placement> MapState::check(const Target& target, Need need) const {
   if (target.epoch != group->epoch)
     return stale(where + " has epoch " + std::to_string(group->epoch.value) + ", not " +
                  std::to_string(target.epoch.value) + ",");
-  auto me = std::find(group->osds.begin(), group->osds.end(), self_);
-  if (me == group->osds.end()) return stale("not a member of " + where);
-  if (need == Need::kPrimary && me != group->osds.begin())
-    return stale("not the primary of " + where);
+  const bool first = !group->osds.empty() && group->osds.front() == self_;
+  if (need == Need::kPrimary && !first) return stale("not the primary of " + where);
+  if (std::ranges::count(group->osds, self_) + std::ranges::count(group->joining, self_) == 0)
+    return stale("not a member of " + where);
   return Placement{map_, group};
 }
 

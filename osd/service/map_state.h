@@ -9,6 +9,7 @@
 // map that it came from.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "common/base/ids.h"
@@ -26,8 +27,8 @@ struct Target {
 };
 
 enum class Need : uint8_t {
-  kMember,   // any OSD of the group
-  kPrimary,  // the first
+  kMember,   // any OSD of the group, in sync or joining
+  kPrimary,  // the first of those in sync
 };
 
 struct Placement {
@@ -42,15 +43,22 @@ class MapState {
   // Takes over a newer map; an older or equal one changes nothing.
   void adopt(ClusterMap map);
   // The MDS confirmed `epoch` in answer to a request sent at `sentAt`. Counts only for the map that
-  // we hold.
-  void renew(MapEpoch epoch, TimePoint sentAt, Duration lease);
+  // we hold. `adopted`: see MapReply.adopted.
+  void renew(MapEpoch epoch, TimePoint sentAt, Duration lease, MapEpoch adopted);
   void setSelf(OsdId self) { self_ = self; }
+  // Called after each adopt() and renew() that changed something but the lease's end.
+  void onChange(std::function<void()> listener) { onChange_ = std::move(listener); }
 
   [[nodiscard]] OsdId self() const { return self_; }
   [[nodiscard]] MapEpoch epoch() const { return map_ ? map_->epoch : MapEpoch{}; }
   [[nodiscard]] const std::shared_ptr<const ClusterMap>& map() const { return map_; }
   [[nodiscard]] bool leased() const { return map_ && clock_.now() < leaseUntil_; }
   [[nodiscard]] Duration leaseLeft() const;
+  // How often we were without a lease. Who finds the same number later knows that no other OSD can
+  // have served in our place meanwhile, but after a map that we have seen.
+  [[nodiscard]] uint64_t lapses() const { return lapses_; }
+  // Every OSD that may serve has this epoch or a newer one.
+  [[nodiscard]] MapEpoch adopted() const { return adopted_; }
 
   // May we serve this now? kUnavailable without a lease; kStaleEpoch, with our epoch in the text,
   // when the sender's map is old, or when we are not what `need` says. `target.epoch` newer than
@@ -64,6 +72,9 @@ class MapState {
   OsdId self_;
   std::shared_ptr<const ClusterMap> map_;
   TimePoint leaseUntil_{};
+  uint64_t lapses_ = 0;
+  MapEpoch adopted_;
+  std::function<void()> onChange_;
 };
 
 }  // namespace cairn::osd

@@ -32,10 +32,16 @@ MdsLink::MdsLink(Env& env, MdsLinkOptions options, Store& store, MapState& map)
       map_(map),
       interval_(options_.retryEvery),
       beating_(env.reactor),
-      stop_(env.reactor) {
-  for (const Endpoint& to : options_.mds)
-    clients_.push_back(
-        std::make_unique<RpcClient>(env_, clientOptions(to, store_.cluster(), store_.osdId())));
+      wake_(env.reactor) {
+  for (const Endpoint& to : options_.mds) {
+    auto client = clientOptions(to, store_.cluster(), store_.osdId());
+    client.onPush = [this](const InMessage& m) {
+      if (m.body<schema::MdsPush>().isMapChanged() &&
+          m.body<schema::MdsPush>().getMapChanged() > map_.epoch().value)
+        poke();
+    };
+    clients_.push_back(std::make_unique<RpcClient>(env_, std::move(client)));
+  }
   if (store_.osdId()) map_.setSelf(store_.osdId());
 }
 
@@ -90,6 +96,13 @@ Task<Result<void>> MdsLink::beat() {
   h.setMapEpoch(map_.epoch().value);
   h.setBytesUsed(store_.space().usedBytes);
   h.setBytesTotal(store_.space().totalBytes);
+  if (recovery_) {
+    const RecoveryProgress now = recovery_();
+    auto r = h.initRecovery();
+    r.setChunksLeft(now.chunksLeft);
+    r.setBytesLeft(now.bytesLeft);
+    r.setBytesDone(now.bytesDone);
+  }
   const TimePoint sentAt = env_.reactor.now();  // the lease counts from here
   auto answer = co_await call(std::move(m));
   if (!answer) {
@@ -113,7 +126,7 @@ Task<Result<void>> MdsLink::beat() {
     co_return fail(Errc::kBadMessage, "the MDS is at map epoch " + std::to_string(news.getEpoch()) +
                                           ", we at " + std::to_string(map_.epoch().value));
   const Duration lease = std::chrono::milliseconds(news.getLeaseMs());
-  map_.renew(map_.epoch(), sentAt, lease);
+  map_.renew(map_.epoch(), sentAt, lease, MapEpoch{news.getAdopted()});
   interval_ = std::clamp<Duration>(lease / 5, 20ms, 1s);
   if (map_.leased() && !std::exchange(joined_, true) && options_.onJoined) options_.onJoined();
   co_return Result<void>{};
@@ -148,7 +161,11 @@ Task<Result<void>> MdsLink::run() {
     if (closed_) break;
     note(outcome);
     if (!outcome && hopeless(outcome.error())) co_return outcome;
-    co_await stop_.waitFor(outcome ? interval_ : options_.retryEvery);
+    // A push says that there is a newer map.
+    if (!std::exchange(poked_, false))
+      co_await wake_.waitFor(outcome ? interval_ : options_.retryEvery);
+    wake_.reset();
+    if (closed_) break;
   }
   co_return Result<void>{};
 }
@@ -164,9 +181,32 @@ Task<Result<void>> MdsLink::refresh(MapEpoch atLeast) {
   co_return co_await step();
 }
 
+void MdsLink::poke() {
+  poked_ = true;
+  wake_.set();
+}
+
+Task<Result<void>> MdsLink::report(std::vector<GroupReport> changes) {
+  if (closed_) co_return fail(Errc::kCanceled, "closing");
+  OutMessage m;
+  auto list = m.body<schema::MdsRequest>().initMutate().initGroupReport(
+      static_cast<uint32_t>(changes.size()));
+  for (uint32_t i = 0; i < changes.size(); ++i) {
+    list[i].setPool(changes[i].group.pool.value);
+    list[i].setPg(changes[i].group.pg.value);
+    list[i].setEpoch(changes[i].epoch.value);
+    list[i].setMember(changes[i].member.value);
+    list[i].setKind(changes[i].synced ? schema::GroupChange::Kind::SYNCED
+                                      : schema::GroupChange::Kind::FAILED);
+  }
+  auto answer = co_await call(std::move(m));
+  CO_TRY(answer);
+  co_return co_await refresh(MapEpoch{map_.epoch().value + 1});
+}
+
 Task<void> MdsLink::close() {
   closed_ = true;
-  stop_.set();
+  poke();
   for (auto& c : clients_) co_await c->close();
   auto guard = co_await beating_.lock();  // whoever waited for it has seen closed_
 }

@@ -22,12 +22,30 @@
 
 namespace cairn::osd {
 
-// Who can bring the map up to date; Service asks when a request names an epoch that we do not know.
+// What a primary says of another OSD of its group: see GroupChange in mds.capnp.
+struct GroupReport {
+  GroupId group;
+  MapEpoch epoch;
+  OsdId member;
+  bool synced = false;  // otherwise it failed
+};
+
+// What is still to be done for members that are joining the groups that we lead.
+struct RecoveryProgress {
+  uint64_t chunksLeft = 0, bytesLeft = 0, bytesDone = 0;
+};
+
+// The MDS, as the service needs it.
 class MapSource {
  public:
   virtual ~MapSource() = default;
   // Returns once the map is at `atLeast`, or an attempt that was begun after this call has ended.
   virtual Task<Result<void>> refresh(MapEpoch atLeast) = 0;
+  // Heartbeats at once, and so learns what others have adopted meanwhile.
+  virtual void poke() = 0;
+  // Durable at the MDS when it completes, and the map is as new as that; what it made of each
+  // report the map tells. On failure whether it happened is unknown.
+  virtual Task<Result<void>> report(std::vector<GroupReport> changes) = 0;
 };
 
 struct MdsLinkOptions {
@@ -54,6 +72,10 @@ class MdsLink final : public MapSource {
   // cluster, another protocol, an id that is not ours.
   Task<Result<void>> run();
   Task<Result<void>> refresh(MapEpoch atLeast) override;
+  void poke() override;
+  Task<Result<void>> report(std::vector<GroupReport> changes) override;
+  // Asked at each heartbeat.
+  void showRecovery(std::function<RecoveryProgress()> progress) { recovery_ = std::move(progress); }
   // Ends run() and every refresh; when it completes, no refresh runs. The owner joins run().
   Task<void> close();
 
@@ -79,7 +101,9 @@ class MdsLink final : public MapSource {
   uint64_t steps_ = 0;  // begun so far
   Result<void> outcome_;
   AsyncMutex beating_;
-  Event stop_;
+  bool poked_ = false;
+  Event wake_;  // poked or closed
+  std::function<RecoveryProgress()> recovery_;
 };
 
 // Asks the metadata servers in turn which cluster they are, until one answers, `stop` is set

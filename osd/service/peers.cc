@@ -30,8 +30,8 @@ Result<std::shared_ptr<RpcClient>> Peers::client(OsdId to) {
   RpcClient::Options options;
   options.to = *at;
   options.self = {schema::Hello::Role::OSD, cluster_, map_.self().value};
-  options.connectTimeout = 2s;
-  options.silenceTimeout = 3s;
+  options.connectTimeout = 1s;
+  options.silenceTimeout = 2s;
   options.onConnect = [to](RpcClient& c) { return verifyPeer(c, to); };
   slot = std::make_shared<RpcClient>(env_, std::move(options));
   return slot;
@@ -58,10 +58,18 @@ Task<Result<InMessage>> Peers::attempt(OsdId to, OutMessage message, Duration ti
 
 Task<Result<InMessage>> Peers::call(OsdId to, OutMessage message, Duration timeout) {
   auto answer = co_await attempt(to, std::move(message), timeout);
-  if (!answer && answer.error().code == Errc::kUnavailable && !closed_ &&
-      suspects_.insert(to).second)
-    env_.log.warning("replica is away", {{"osd", to.value}, {"reason", answer.error().message}});
+  const bool away = !answer && answer.error().code == Errc::kUnavailable;
+  if (away && !closed_ && suspects_.insert(to).second)
+    env_.log.warning("osd is away", {{"osd", to.value}, {"reason", answer.error().message}});
+  if (!away && suspects_.erase(to) != 0) env_.log.info("osd answers again", {{"osd", to.value}});
   co_return answer;
+}
+
+void Peers::follow() {
+  for (auto& [id, client] : clients_) {
+    const OsdEntry* entry = map_.map() ? map_.map()->osd(id) : nullptr;
+    if (client && (entry == nullptr || !entry->up)) client->disconnect();
+  }
 }
 
 Task<bool> Peers::probe(OsdId peer, Duration timeout) {
@@ -69,7 +77,7 @@ Task<bool> Peers::probe(OsdId peer, Duration timeout) {
   ping.body<schema::OsdRequest>().setPing();
   auto answer = co_await attempt(peer, std::move(ping), timeout);
   if (!answer || closed_) co_return false;
-  if (suspects_.erase(peer) != 0) env_.log.info("replica is back", {{"osd", peer.value}});
+  if (suspects_.erase(peer) != 0) env_.log.info("osd answers again", {{"osd", peer.value}});
   co_return true;
 }
 

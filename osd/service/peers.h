@@ -4,8 +4,8 @@
 // the peer. The connection is dropped then, and the peer drains it before it greets the next
 // (PROTOCOL.md), so nothing sent later overtakes it.
 //
-// A peer that could not be reached is suspect until a ping says that it serves again: mutations
-// that need it fail before they change anything. One reactor thread; owns the clients.
+// A peer that could not be reached is suspect until it answers again. One reactor thread; owns the
+// clients.
 #pragma once
 
 #include <map>
@@ -33,8 +33,8 @@ class Peers {
 
   [[nodiscard]] bool isSuspect(OsdId peer) const { return suspects_.contains(peer); }
   [[nodiscard]] const std::set<OsdId>& suspects() const { return suspects_; }
-  // The map no longer asks us to reach it.
-  void forget(OsdId peer) { suspects_.erase(peer); }
+  // After a change of the map: calls to OSDs that are down in it fail now.
+  void follow();
 
   // Fails the waiting calls and waits until nothing runs here.
   Task<void> close();

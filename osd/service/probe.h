@@ -18,6 +18,9 @@ struct Probe {
         stat(m.op("stat")),
         list(m.op("list")),
         ping(m.op("ping")),
+        changes(m.op("changes")),
+        digest(m.op("digest")),
+        fetch(m.op("fetch")),
         forward(m.op("forward")),
         bytesRead(m.counter("osd_read_bytes", "Bytes of data that reads were answered with.")),
         bytesWritten(m.counter("osd_written_bytes", "Bytes of data that clients wrote.")),
@@ -29,17 +32,14 @@ struct Probe {
         refusedStale(m.counter("osd_refused_stale", "Requests refused for their map epoch.")),
         refusedFenced(
             m.counter("osd_refused_fenced", "Requests refused because their session expired.")),
-        refusedUncertain(m.counter("osd_refused_uncertain",
-                                   "Reads and clones refused because a write there is not on all "
-                                   "replicas.")),
-        repaired(m.counter("osd_settled_ranges", "Ranges sent again after a failed replication.")) {
-  }
+        healed(m.counter("osd_healed_blocks",
+                         "Damaged blocks that were written anew from another member.")) {}
 
   OpMetrics &read, &write, &zero, &allocate, &clone;
-  OpMetrics &remove, &replicate, &extents, &stat, &list, &ping;
+  OpMetrics &remove, &replicate, &extents, &stat, &list, &ping, &changes, &digest, &fetch;
   OpMetrics& forward;  // one mutation sent to one replica
   uint64_t &bytesRead, &bytesWritten, &bytesCloned, &bytesReplicated;
-  uint64_t &refusedBusy, &refusedStale, &refusedFenced, &refusedUncertain, &repaired;
+  uint64_t &refusedBusy, &refusedStale, &refusedFenced, &healed;
 };
 
 }  // namespace cairn::osd

@@ -2,135 +2,67 @@
 
 #include <algorithm>
 
-#include "common/base/assert.h"
-#include "common/crc/crc32c.h"
 #include "common/logging/log.h"
 
 namespace cairn::osd {
 
 namespace {
 
-constexpr Duration kProbeTimeout = 1s;
-constexpr uint32_t kSettleBlocks = 256;  // sent at a time, with the lock of so many blocks
-
 // True for a failure that certainly changed nothing. (kUnavailable says nothing of the kind.)
-bool unchanged(const Result<void>& r) {
-  if (r) return false;
-  switch (r.error().code) {
-    case Errc::kNoSpace:
-    case Errc::kStaleEpoch:
-    case Errc::kStale:
-    case Errc::kInvalid:
-    case Errc::kBusyTryLater:
-      return true;
-    default:
-      return false;
-  }
+bool changedNothing(const Error& e) {
+  return e.code == Errc::kNoSpace || e.code == Errc::kStale || e.code == Errc::kInvalid ||
+         e.code == Errc::kBusyTryLater;
 }
 
-// What the client should hear when several failed; nullptr when none did.
-const Error* worstOf(const std::vector<Result<void>>& results) {
-  auto weight = [](const Error& e) {
-    if (e.code == Errc::kNoSpace) return 3;
-    if (e.code == Errc::kStale) return 2;
-    if (e.code == Errc::kStaleEpoch) return 1;
-    return 0;
-  };
-  const Error* worst = nullptr;
-  for (const auto& r : results)
-    if (!r && (worst == nullptr || weight(r.error()) > weight(*worst))) worst = &r.error();
-  return worst;
+Mutation holeOf(const Mutation& m) {
+  Mutation hole;
+  hole.kind = Mutation::Kind::kZero;
+  hole.chunk = m.chunk;
+  hole.offset = m.offset;
+  hole.length = m.length;
+  return hole;
 }
 
-void describe(schema::Replicate::Builder out, ChunkId chunk, const Mutation& m) {
-  auto zero = [&](schema::Zero::Builder z) {
-    z.setChunk(chunk.value);
-    z.setOffset(m.offset);
-    z.setLength(m.length);
-  };
-  switch (m.kind) {
-    case Mutation::Kind::kWrite: {
-      auto w = out.initWrite();
-      w.setChunk(chunk.value);
-      w.setOffset(m.offset);
-      w.setLength(m.length);
-      Bytes crcs = crcBytes(m.crcs);
-      w.setCrcs(capnp::Data::Reader(crcs.data(), crcs.size()));
-      break;
-    }
-    case Mutation::Kind::kZero:
-      zero(out.initZero());
-      break;
-    case Mutation::Kind::kAllocate:
-      zero(out.initAllocate());
-      break;
-    case Mutation::Kind::kClone: {
-      auto c = out.initClone();
-      c.setSource(m.source.value);
-      c.setSourceOffset(m.sourceOffset);
-      c.setTarget(chunk.value);
-      c.setTargetOffset(m.offset);
-      c.setLength(m.length);
-      break;
-    }
-  }
+// The chunks that a member which lacks the mutation is behind in.
+std::vector<ChunkId> chunksOf(const Mutation& m) {
+  return m.kind == Mutation::Kind::kRemove ? m.removed : std::vector<ChunkId>{m.chunk};
 }
 
 }  // namespace
 
-Mutation cloneOf(schema::Clone::Reader c) {
-  Mutation m;
-  m.kind = Mutation::Kind::kClone;
-  m.offset = c.getTargetOffset();
-  m.length = c.getLength();
-  m.source = ChunkId{c.getSource()};
-  m.sourceOffset = c.getSourceOffset();
-  return m;
-}
-
-Replicator::Replicator(Env& env, Options options, Store& store, ChunkTable& chunks, MapState& map,
-                       MapSource& source, Peers& peers, Probe& probe,
+Replicator::Replicator(Env& env, Store& store, MapState& map, GroupTable& groups, MapSource& source,
+                       MemberCalls& members, Membership& membership, Equalizer& equalizer,
                        std::function<void(const Error&)> onStoreError)
     : env_(env),
-      options_(options),
       store_(store),
-      chunks_(chunks),
       map_(map),
+      groups_(groups),
       source_(source),
-      peers_(peers),
-      probe_(probe),
-      onStoreError_(std::move(onStoreError)),
-      work_(env.reactor),
-      stop_(env.reactor) {}
+      members_(members),
+      membership_(membership),
+      equalizer_(equalizer),
+      onStoreError_(std::move(onStoreError)) {}
 
-Result<void> Replicator::learnVersion(const ChunkTable::Ref& chunk) {
-  if (chunk->lastKnown) return {};
-  auto info = store_.stat(chunk.id());
-  TRY(info);
-  if (*info) chunk->last = std::max(chunk->last, (*info)->version);
-  chunk->lastKnown = true;
-  return {};
-}
-
-Task<Result<void>> Replicator::apply(const ChunkTable::Ref& chunk, Mutation m, Stamp stamp) {
-  chunk->last = std::max(chunk->last, stamp.version);
+Task<Result<void>> Replicator::apply(Mutation m, Stamp stamp) {
   Result<void> done;
   switch (m.kind) {
     case Mutation::Kind::kWrite:
-      done =
-          co_await store_.write(chunk.id(), m.offset, std::move(m.data), std::move(m.crcs), stamp);
+      done = co_await store_.write(m.chunk, m.offset, std::move(m.data), std::move(m.crcs), stamp);
       break;
     case Mutation::Kind::kZero:
-      done = co_await store_.zero(chunk.id(), m.offset, m.length, stamp);
+      done = co_await store_.zero(m.chunk, m.offset, m.length, stamp);
       break;
     case Mutation::Kind::kAllocate:
-      done = co_await store_.allocate(chunk.id(), m.offset, m.length, stamp);
+      done = co_await store_.allocate(m.chunk, m.offset, m.length, stamp);
       break;
     case Mutation::Kind::kClone:
-      done = co_await store_.clone(m.source, m.sourceOffset, chunk.id(), m.offset, m.length, stamp);
-      // Removed, and so long ago or before a restart that nothing is left of it.
+      done = co_await store_.clone(m.source, m.sourceOffset, m.chunk, m.offset, m.length, stamp);
+      // The primary has the source; that we do not says that it holds no data.
       if (!done && done.error().code == Errc::kNotFound)
-        done = fail(Errc::kStale, done.error().message);
+        done = co_await store_.zero(m.chunk, m.offset, m.length, stamp);
+      break;
+    case Mutation::Kind::kRemove:
+      done = co_await store_.remove(std::move(m.removed), stamp);
       break;
   }
   if (!done && (done.error().code == Errc::kIo || done.error().code == Errc::kCorrupt)) {
@@ -142,202 +74,171 @@ Task<Result<void>> Replicator::apply(const ChunkTable::Ref& chunk, Mutation m, S
   co_return done;
 }
 
-Task<Result<void>> Replicator::forward(OsdId to, Target target, ChunkId chunk,
-                                       const Mutation* mutation, ChunkVersion version) {
-  OpTimer timer(probe_.forward, env_.reactor.clock());
-  OutMessage m;
-  auto request = m.body<schema::OsdRequest>();
-  request.setPool(target.pool.value);
-  request.setPg(target.pg.value);
-  request.setPgEpoch(target.epoch.value);
-  auto replicate = request.initReplicate();
-  replicate.setVersion(version.value);
-  describe(replicate, chunk, *mutation);
-  if (mutation->kind == Mutation::Kind::kWrite) m.addPayload(mutation->data);
-  auto answer = co_await peers_.call(to, std::move(m), options_.replicateTimeout);
-  CO_TRY(answer);
-  timer.ok();
+// Those in sync but us, as the map says now.
+std::vector<OsdId> Replicator::inSync(const GroupRef& group) const {
+  const PlacementGroup* lists = groups_.lists(group->id);
+  if (group->over || lists == nullptr) return {};
+  return {lists->osds.begin() + 1, lists->osds.end()};
+}
+
+// Sent again for as long as the member only says that its map is newer than ours.
+Task<Result<void>> Replicator::toMember(GroupRef group, OsdId member, const Mutation* mutation,
+                                        ChunkVersion number, ChunkVersion committed) {
+  while (true) {
+    const MapEpoch asked = map_.epoch();
+    auto done = co_await members_.replicate(member, group->id, mutation, number, committed);
+    if (done || done.error().code != Errc::kStaleEpoch) co_return done;
+    if (map_.epoch() == asked) (void)co_await source_.refresh(MapEpoch{asked.value + 1});
+    const PlacementGroup* lists = groups_.lists(group->id);
+    const bool still =
+        !group->over && lists != nullptr &&
+        std::ranges::count(lists->osds, member) + std::ranges::count(lists->joining, member) != 0;
+    if (!still || map_.epoch() == asked) co_return done;
+  }
+}
+
+Task<Result<ChunkVersion>> Replicator::mutate(Placement at, GroupRef group, Mutation mutation) {
+  const size_t least = at.map->pool(group->id.pool)->minSize;
+  if (at.group->osds.size() < least && mutation.kind != Mutation::Kind::kRemove)
+    co_return fail(Errc::kUnavailable, "group " + std::to_string(group->id.pool.value) + "." +
+                                           std::to_string(group->id.pg.value) + " has " +
+                                           std::to_string(at.group->osds.size()) +
+                                           " copies up to date; the pool takes "
+                                           "changes from " +
+                                           std::to_string(least) + " on");
+  bool intoHole = false;
+  if (mutation.takesRoom()) {
+    auto hole = store_.isHole(mutation.chunk, mutation.offset, mutation.length);
+    CO_TRY(hole);
+    intoHole = *hole;
+  }
+  // From here to where it is sent nothing waits: numbers go out in their order.
+  const uint64_t numbers = mutation.numbers();
+  const ChunkVersion number = group->take(numbers);
+  const Stamp stamp{group->id, number, group->committed()};
+  std::vector<Outcome> outcomes;
+  for (OsdId id : at.group->osds)
+    if (id != map_.self()) outcomes.push_back({id, {}});
+  const size_t others = outcomes.size();
+  for (const auto& [id, joiner] : group->joiners)
+    // Only a member that has all of the source can clone it.
+    if (joiner->following && (mutation.kind != Mutation::Kind::kClone || joiner->announced))
+      outcomes.push_back({id, {}});
+  std::vector<Task<Result<void>>> sends;
+  sends.reserve(outcomes.size() + 1);
+  // Who is joining lacks some of what is committed.
+  for (size_t i = 0; i < outcomes.size(); ++i)
+    sends.push_back(toMember(group, outcomes[i].member, &mutation, number,
+                             i < others ? stamp.committed : ChunkVersion{}));
+  sends.push_back(apply(mutation, stamp));
+  auto results = co_await whenAll(env_.reactor, std::move(sends));
+  const Result<void> ours = std::move(results.back());
+  for (size_t i = 0; i < outcomes.size(); ++i) outcomes[i].result = std::move(results[i]);
+  const std::vector<Outcome> joining(outcomes.begin() + static_cast<ptrdiff_t>(others),
+                                     outcomes.end());
+  outcomes.resize(others);
+
+  auto unknown = [&](const Error& why) {
+    groups_.restart(group);
+    return fail(why.code == Errc::kStaleEpoch ? Errc::kStaleEpoch : Errc::kUnavailable, why.text());
+  };
+  // Nobody may have been told otherwise meanwhile.
+  if (group->over) co_return unknown(Error(Errc::kStaleEpoch, "not the primary any more"));
+
+  if (!ours) {
+    if (!changedNothing(ours.error())) co_return unknown(ours.error());
+    if (auto done = co_await agree(group, mutation, ours.error(), outcomes); !done)
+      co_return unknown(done.error());
+    if (auto done = co_await settleJoiners(group, mutation, {}); !done)
+      co_return unknown(done.error());
+    group->settle(number, numbers);
+    co_return fail(ours.error());
+  }
+
+  const Error* full = nullptr;
+  for (const Outcome& o : outcomes)
+    if (!o.result && o.result.error().code == Errc::kNoSpace && intoHole) full = &o.result.error();
+  if (full != nullptr) {
+    if (auto done = co_await takeBack(group, mutation); !done) co_return unknown(done.error());
+    group->settle(number, numbers);
+    co_return fail(Errc::kNoSpace, full->message);
+  }
+  for (const Outcome& o : outcomes) {
+    if (o.result) continue;
+    env_.log.warning("a member lacks a change and is taken out",
+                     {{"osd", o.member.value},
+                      {"group", group->id.pg.value},
+                      {"reason", o.result.error().text()}});
+    if (auto out = co_await membership_.exclude(group, o.member); !out)
+      co_return unknown(out.error());
+  }
+  if (auto done = co_await settleJoiners(group, mutation, joining); !done)
+    co_return unknown(done.error());
+  // It is on all who are left, but they are too few: it may still be lost with them.
+  if (inSync(group).size() + 1 < least && mutation.kind != Mutation::Kind::kRemove)
+    co_return unknown(Error(Errc::kUnavailable, "too few copies are left to go on; try again"));
+  group->settle(number, numbers);
+  co_return number;
+}
+
+// We did not take the mutation, and nothing here changed: nor shall it at the others.
+Task<Result<void>> Replicator::agree(const GroupRef& group, const Mutation& mutation,
+                                     const Error& ours, const std::vector<Outcome>& others) {
+  for (const Outcome& o : others) {
+    if (!o.result && changedNothing(o.result.error())) continue;
+    Result<void> equal;
+    if (mutation.kind == Mutation::Kind::kRemove) {
+      equal = fail(ours);
+    } else if (mutation.kind != Mutation::Kind::kAllocate) {
+      auto sent = co_await equalizer_.range(group, mutation.chunk, o.member,
+                                            blocksOf(mutation.offset, mutation.length));
+      if (!sent) equal = fail(sent.error());
+    }
+    if (!equal) CO_TRY(co_await membership_.exclude(group, o.member));
+  }
   co_return Result<void>{};
 }
 
-Task<Result<ChunkVersion>> Replicator::mutate(Placement at, Target target,
-                                              const ChunkTable::Ref& chunk, Mutation mutation) {
-  const std::vector<OsdId> replicas(at.group->osds.begin() + 1, at.group->osds.end());
-  for (OsdId id : replicas) {
-    const OsdEntry* entry = at.map->osd(id);
-    if (entry != nullptr && entry->up && !peers_.isSuspect(id)) continue;
-    // The MDS may know by now that it is back.
-    if (!peers_.isSuspect(id)) wantedEpoch_ = MapEpoch{map_.epoch().value + 1};
-    work_.set();
-    co_return fail(Errc::kUnavailable, "osd." + std::to_string(id.value) +
-                                           ": a replica is away; nothing was changed; try again");
-  }
-  CO_TRY(learnVersion(chunk));
-  auto intoHole = store_.isHole(chunk.id(), mutation.offset, mutation.length);
-  CO_TRY(intoHole);
-  // Taken here and now: another mutation of this chunk, elsewhere in it, must not get the same.
-  const ChunkVersion version = chunk->last = ChunkVersion{chunk->last.value + 1};
-  const BlockRange range = blocksOf(mutation.offset, mutation.length);
-
+// A write into a hole found no room somewhere: it is a hole again. Zeroing needs no room.
+Task<Result<void>> Replicator::takeBack(const GroupRef& group, const Mutation& mutation) {
+  const Mutation hole = holeOf(mutation);
+  const ChunkVersion number = group->take(1);
+  const Stamp stamp{group->id, number, {}};
+  const std::vector<OsdId> members = inSync(group);
   std::vector<Task<Result<void>>> sends;
-  sends.reserve(replicas.size() + 1);
-  for (OsdId id : replicas) sends.push_back(forward(id, target, chunk.id(), &mutation, version));
-  sends.push_back(apply(chunk, mutation, {{target.pool, target.pg}, version, {}}));
+  for (OsdId id : members) sends.push_back(toMember(group, id, &hole, number, {}));
+  sends.push_back(apply(hole, stamp));
   auto results = co_await whenAll(env_.reactor, std::move(sends));
+  CO_TRY(results.back());
+  for (size_t i = 0; i < members.size(); ++i)
+    if (!results[i]) CO_TRY(co_await membership_.exclude(group, members[i]));
+  CO_TRY(co_await settleJoiners(group, hole, {}));
+  group->settle(number, 1);
+  co_return Result<void>{};
+}
 
-  const Result<void>& ours = results.back();
-  for (size_t i = 0; i < replicas.size(); ++i) {
-    if (ours && results[i])
-      chunks_.settle(chunk, replicas[i], range);            // whatever it was owed before
-    else if (mutation.kind != Mutation::Kind::kAllocate &&  // changes no byte that can be read
-             !(unchanged(ours) && unchanged(results[i])))
-      chunks_.owe(chunk, target.pool, target.pg, replicas[i], range);
+// Those who are joining and did not take the mutation are behind in its chunks.
+Task<Result<void>> Replicator::settleJoiners(const GroupRef& group, const Mutation& mutation,
+                                             const std::vector<Outcome>& sent) {
+  auto took = [&](OsdId id) {
+    return std::ranges::any_of(sent, [&](const Outcome& o) { return o.member == id && o.result; });
+  };
+  std::vector<OsdId> counted;  // perhaps
+  for (const auto& [id, joiner] : group->joiners) {
+    if (!joiner->tracked || took(id)) continue;
+    for (ChunkId chunk : chunksOf(mutation)) joiner->behind.insert(chunk);
+    if (joiner->announced) counted.push_back(id);
   }
-  const Error* worst = worstOf(results);
-  if (worst == nullptr) co_return version;
-
-  if (worst->code == Errc::kNoSpace && *intoHole && mutation.kind != Mutation::Kind::kZero)
-    co_await undo(replicas, target, chunk, mutation.offset, mutation.length);
-  if (worst->code == Errc::kStaleEpoch) wantedEpoch_ = MapEpoch{map_.epoch().value + 1};
-  work_.set();
-  if (worst->code == Errc::kNoSpace || worst->code == Errc::kStaleEpoch ||
-      worst->code == Errc::kStale)
-    co_return fail(*worst);
-  co_return fail(Errc::kUnavailable, worst->text());
-}
-
-// Zeroing needs no room, so it also works where the write did not. If a member cannot be reached it
-// stays owed, now a hole.
-Task<void> Replicator::undo(std::vector<OsdId> replicas, Target target,
-                            const ChunkTable::Ref& chunk, uint32_t offset, uint32_t length) {
-  const Mutation hole{Mutation::Kind::kZero, offset, length, {}, {}};
-  const ChunkVersion version = chunk->last = ChunkVersion{chunk->last.value + 1};
-  if (!co_await apply(chunk, hole, {{target.pool, target.pg}, version, {}})) co_return;
-  std::vector<Task<Result<void>>> sends;
-  for (OsdId id : replicas) sends.push_back(forward(id, target, chunk.id(), &hole, version));
-  auto results = co_await whenAll(env_.reactor, std::move(sends));
-  for (size_t i = 0; i < replicas.size(); ++i)
-    if (results[i]) chunks_.settle(chunk, replicas[i], blocksOf(offset, length));
-}
-
-// ---- Settling what failed mutations left ----
-
-Task<void> Replicator::run() {
-  constexpr Duration kSlowest = 1s;
-  Duration pause = options_.settleEvery;
-  while (!stopped_) {
-    if (!chunks_.owesAnything() && peers_.suspects().empty() && !wantedEpoch_) {
-      work_.reset();
-      co_await work_.wait();
-      pause = options_.settleEvery;
-      continue;
-    }
-    if (wantedEpoch_) (void)co_await source_.refresh(std::exchange(wantedEpoch_, MapEpoch{}));
-    pause = co_await settleAll() ? options_.settleEvery : std::min(pause * 2, kSlowest);
-    co_await stop_.waitFor(pause);
-  }
-}
-
-void Replicator::stop() {
-  stopped_ = true;
-  stop_.set();
-  work_.set();
-}
-
-// True when something got better.
-Task<bool> Replicator::settleAll() {
-  bool progress = false;
-  std::vector<Task<bool>> probes;
-  const std::set<OsdId> suspects = peers_.suspects();
-  for (OsdId id : suspects) {
-    if (map_.map() && map_.map()->osd(id) != nullptr)
-      probes.push_back(peers_.probe(id, kProbeTimeout));
+  for (const Outcome& o : sent) {
+    if (o.result) continue;
+    auto joiner = group->joiners.find(o.member);
+    if (joiner == group->joiners.end())
+      counted.push_back(o.member);  // it is in sync by now
     else
-      peers_.forget(id);
+      joiner->second->following = false;
   }
-  for (bool back : co_await whenAll(env_.reactor, std::move(probes))) progress |= back;
-  for (ChunkId id : chunks_.owing()) {
-    if (stopped_ || !map_.leased()) break;
-    progress |= co_await settleChunk(id);
-  }
-  co_return progress;
-}
-
-// Whether settling with `member` is (still) for us to do.
-bool Replicator::mayOwe(const ChunkTable::Ref& chunk, OsdId member) const {
-  auto group = map_.map()->group(chunk->pool, chunk->pg);
-  return group && !chunks_.buried(chunk.id()) && !(*group)->osds.empty() &&
-         (*group)->osds.front() == map_.self() && std::ranges::count((*group)->osds, member) != 0;
-}
-
-Task<bool> Replicator::settleChunk(ChunkId id) {
-  auto chunk = chunks_.use(id);
-  std::vector<OsdId> members;
-  for (const auto& [member, ranges] : chunk->owed) members.push_back(member);
-  bool progress = false;
-  for (OsdId member : members)
-    while (!stopped_ && map_.leased() && co_await settleOne(chunk, member)) progress = true;
-  co_return progress;
-}
-
-// One step towards owing `member` nothing; false when there is none to make now.
-Task<bool> Replicator::settleOne(const ChunkTable::Ref& chunk, OsdId member) {
-  auto debt = chunk->owed.find(member);
-  if (debt == chunk->owed.end()) co_return false;
-  if (!mayOwe(chunk, member)) {
-    chunks_.forgive(chunk, member);
-    co_return true;
-  }
-  if (peers_.isSuspect(member)) co_return false;
-  const BlockRange range = debt->second.first(kSettleBlocks);
-  auto guard = co_await chunk->lock.lock(range.from, range.to, true);
-  // While we waited, a write may have settled it, or the group or the lease may be gone.
-  debt = chunk->owed.find(member);
-  if (debt == chunk->owed.end() || !debt->second.overlaps(range)) co_return true;
-  if (!map_.leased() || !mayOwe(chunk, member)) co_return true;  // the next step sees to it
-  auto group = map_.map()->group(chunk->pool, chunk->pg);
-  const Target target{chunk->pool, chunk->pg, (*group)->epoch};
-  auto sent = co_await resend(target, chunk, member, range);
-  // A block that has a place of its own is overwritten where it is: that needs no room.
-  if (!sent && sent.error().code == Errc::kNoSpace && range.to > range.from + 1)
-    sent = co_await resend(target, chunk, member, {range.from, range.from + 1});
-  if (sent) {
-    chunks_.settle(chunk, member, *sent);
-    ++probe_.repaired;
-    co_return true;
-  }
-  if (sent.error().code == Errc::kStaleEpoch) wantedEpoch_ = MapEpoch{map_.epoch().value + 1};
-  if (sent.error().code != Errc::kStale) co_return false;
-  chunks_.forgive(chunk, member);  // it was removed there
-  co_return true;
-}
-
-// Sends what we hold at the start of `range` and says how far: data and holes go separately.
-Task<Result<BlockRange>> Replicator::resend(Target target, const ChunkTable::Ref& chunk,
-                                            OsdId member, BlockRange range) {
-  CO_TRY(learnVersion(chunk));
-  Mutation m;
-  m.offset = static_cast<uint32_t>(range.from * kBlockSize);
-  uint64_t end = range.to * kBlockSize;
-  auto data = store_.extents(chunk.id(), m.offset, 1);
-  CO_TRY(data);
-  const uint64_t dataFrom = data->empty() ? end : std::min<uint64_t>(end, data->front().first);
-  if (dataFrom > m.offset) {
-    m.kind = Mutation::Kind::kZero;
-    end = dataFrom;
-  } else {
-    end = std::min<uint64_t>(end, uint64_t{data->front().first} + data->front().second);
-  }
-  m.length = static_cast<uint32_t>(end - m.offset);
-  if (m.kind == Mutation::Kind::kWrite) {
-    auto stored = co_await store_.read(chunk.id(), m.offset, m.length);
-    CO_TRY(stored);
-    CAIRN_ASSERT(!stored->hole, "an extent of data is not a hole");
-    m.data = std::move(stored->data);
-    m.crcs = std::move(stored->crcs);
-  }
-  CO_TRY(co_await forward(member, target, chunk.id(), &m, chunk->last));
-  co_return blocksOf(m.offset, m.length);
+  for (OsdId id : counted) CO_TRY(co_await membership_.exclude(group, id));
+  co_return Result<void>{};
 }
 
 }  // namespace cairn::osd

@@ -1,5 +1,7 @@
 #include "osd/service/request_checks.h"
 
+#include <algorithm>
+
 #include "common/crc/crc32c.h"
 
 namespace cairn::osd {
@@ -32,6 +34,12 @@ Result<void> checkPayload(uint32_t offset, uint32_t length, const Buffer& payloa
   if (!blockCrcsMatch(offset, payload.bytes(), crcs))
     return fail(Errc::kCorrupt, "the data does not match its checksums: it was damaged on the way");
   return {};
+}
+
+std::vector<uint32_t> toCrcs(Bytes wire) {
+  std::vector<uint32_t> crcs(wire.size() / sizeof(uint32_t));
+  std::copy(wire.begin(), wire.end(), reinterpret_cast<uint8_t*>(crcs.data()));
+  return crcs;
 }
 
 }  // namespace cairn::osd

@@ -1,6 +1,8 @@
 // What every request is checked for before anything is done for it: the peer may send anything.
 #pragma once
 
+#include <vector>
+
 #include "common/base/buffer.h"
 #include "common/base/result.h"
 #include "common/base/units.h"
@@ -22,6 +24,9 @@ Result<void> checkPayload(uint32_t offset, uint32_t length, const Buffer& payloa
 // kInvalid unless source and target are whole blocks within their chunks, and apart if they are in
 // one.
 Result<void> checkClone(schema::Clone::Reader clone);
+
+// `wire` is what checkPayload() has checked.
+std::vector<uint32_t> toCrcs(Bytes wire);
 
 inline Bytes asBytes(capnp::Data::Reader data) {
   return {data.begin(), data.size()};

@@ -8,8 +8,8 @@ namespace cairn::osd {
 
 namespace {
 
-constexpr size_t kMaxRemoved = 4096;
 constexpr Duration kDrain = 1s;
+constexpr Duration kActivation = 1s;
 
 }  // namespace
 
@@ -39,9 +39,18 @@ Service::Service(Env& env, ServiceOptions options, Store& store, MapState& map, 
       source_(source),
       probe_(env.metrics),
       chunks_(env.reactor),
+      groups_(env.reactor, map,
+              [this](GroupRef group) { scope_.spawn(peering_.activate(std::move(group))); }),
       peers_(env, map, store.cluster()),
-      replicator_(env, options.replicator, store, chunks_, map, source, peers_, probe_,
+      throttle_(env.reactor),
+      members_(env, options.memberTimeout, groups_, peers_, probe_),
+      membership_(env, map, groups_, source),
+      healer_(env, store, groups_, members_, probe_),
+      equalizer_(store, chunks_, map, members_, healer_),
+      replicator_(env, store, map, groups_, source, members_, membership_, equalizer_,
                   std::move(onStoreError)),
+      peering_(env, store, map, groups_, source, members_, membership_, equalizer_),
+      recovery_(env, store, map, groups_, members_, peers_, membership_, equalizer_, throttle_),
       quiet_(env.reactor),
       scope_(env.reactor) {
   for (auto& [name, help, sample] : gauges()) env_.metrics.gauge(name, help, std::move(sample));
@@ -68,20 +77,40 @@ std::vector<Service::Gauge> Service::gauges() {
        [this] { return static_cast<double>(ops_); }},
       {"osd_bytes_in_flight", "Data of client requests being served.",
        [this] { return static_cast<double>(bytes_); }},
-      {"osd_owed_blocks", "Blocks that a replica may hold differently after a failed write.",
-       [this] { return static_cast<double>(chunks_.owedBlocks()); }},
-      {"osd_replicas_away", "Other OSDs that do not answer.",
+      {"osd_groups_led", "Placement groups whose primary this is.",
+       [this] { return static_cast<double>(groups_.all().size()); }},
+      {"osd_groups_active", "Of them, those that are served.",
+       [this] {
+         return static_cast<double>(
+             std::ranges::count_if(groups_.all(), [](auto& g) { return g.second->active; }));
+       }},
+      {"osd_recovery_chunks", "Chunks that members which are joining may still lack.",
+       [this] { return static_cast<double>(recovery_.progress().chunksLeft); }},
+      {"osd_peers_away", "Other OSDs that do not answer.",
        [this] { return static_cast<double>(peers_.suspects().size()); }},
   };
 }
 
 void Service::start() {
-  scope_.spawn(replicator_.run());
+  map_.onChange([this] { mapChanged(); });
+  scope_.spawn(membership_.run());
+  scope_.spawn(recovery_.run());
+  mapChanged();
+}
+
+void Service::mapChanged() {
+  if (closed_) return;
+  peers_.follow();
+  groups_.follow();
+  recovery_.wake();
 }
 
 Task<void> Service::close() {
   closed_ = true;
-  replicator_.stop();
+  map_.onChange({});
+  groups_.close();
+  membership_.stop();
+  recovery_.stop();
   if (running_ != 0) co_await quiet_.waitFor(kDrain);
   co_await peers_.close();
   co_await scope_.join();
@@ -106,6 +135,7 @@ Result<Service::Admission> Service::take(size_t bytes) {
     return fail(Errc::kBusyTryLater, "osd." + std::to_string(map_.self().value) +
                                          ": too many requests at once; try again");
   }
+  throttle_.noteClient();
   return Admission(*this, bytes);
 }
 
@@ -118,7 +148,8 @@ Result<void> Service::checkFence(const Context& ctx) {
                                          std::to_string(map_.epoch().value));
 }
 
-Result<Placement> Service::recheck(const Context& ctx, Need need, ChunkId chunk) {
+Result<Service::Served> Service::recheck(const Context& ctx, Need need,
+                                         std::optional<ChunkId> chunk) {
   if (closed_) return fail(Errc::kUnavailable, "the OSD is stopping; try again");
   if (env_.reactor.now() >= ctx.deadline)
     return fail(Errc::kTimeout, "the request waited longer than its sender");
@@ -126,11 +157,21 @@ Result<Placement> Service::recheck(const Context& ctx, Need need, ChunkId chunk)
   auto at = map_.check(ctx.target, need);
   if (!at && at.error().code == Errc::kStaleEpoch) ++probe_.refusedStale;
   TRY(at);
-  TRY(MapState::checkChunk(*at, ctx.target, chunk));
-  return at;
+  if (chunk) TRY(MapState::checkChunk(*at, ctx.target, *chunk));
+  const GroupId id{ctx.target.pool, ctx.target.pg};
+  if (recovery_.dropping(id))
+    return fail(Errc::kBusyTryLater, "what was left of the group here is being removed; try again");
+  Served served{std::move(*at), need == Need::kPrimary ? groups_.find(id) : nullptr};
+  if (need == Need::kPrimary && (!served.group || !served.group->committable))
+    return fail(Errc::kUnavailable,
+                "osd." + std::to_string(map_.self().value) + ": group " +
+                    std::to_string(id.pool.value) + "." + std::to_string(id.pg.value) +
+                    " is not ready: its members are being made equal, or are too few; try again");
+  return served;
 }
 
-Task<Result<Placement>> Service::admit(const Context& ctx, Need need, ChunkId chunk) {
+Task<Result<Service::Served>> Service::admit(const Context& ctx, Need need,
+                                             std::optional<ChunkId> chunk) {
   const MapEpoch wanted = std::max(ctx.target.epoch, ctx.mapEpoch);
   if (map_.leased() && wanted > map_.epoch()) {
     (void)co_await source_.refresh(wanted);
@@ -139,6 +180,15 @@ Task<Result<Placement>> Service::admit(const Context& ctx, Need need, ChunkId ch
                      "map epoch " + std::to_string(wanted.value) + " has not reached osd." +
                          std::to_string(map_.self().value) + " yet, which is at " +
                          std::to_string(map_.epoch().value) + "; try again");
+  }
+  if (need == Need::kPrimary) {
+    const TimePoint until = std::min(ctx.deadline, env_.reactor.now() + kActivation);
+    const GroupId id{ctx.target.pool, ctx.target.pg};
+    while (env_.reactor.now() < until) {
+      GroupRef group = groups_.find(id);
+      if (!group || group->committable || !map_.check(ctx.target, need)) break;
+      (void)co_await group->changed.event().waitFor(until - env_.reactor.now());
+    }
   }
   co_return recheck(ctx, need, chunk);
 }
@@ -209,11 +259,10 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
                                allocate(ctx, ChunkId{z.getChunk()}, z.getOffset(), z.getLength()));
     }
     case schema::OsdRequest::CLONE: {
-      auto c = body.getClone();
       auto admission = take(0);
       CO_TRY(admission);
-      CO_TRY(checkClone(c));
-      co_return co_await timed(probe_.clone, clock, clone(ctx, ChunkId{c.getTarget()}, cloneOf(c)));
+      CO_TRY(checkClone(body.getClone()));
+      co_return co_await timed(probe_.clone, clock, clone(ctx, cloneOf(body.getClone())));
     }
     case schema::OsdRequest::EXTENTS: {
       auto e = body.getExtents();
@@ -231,14 +280,28 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
     case schema::OsdRequest::REMOVE: {
       if (peer.identity().role != schema::Hello::Role::MDS)
         co_return fail(Errc::kPermission, "only the MDS removes chunks");
-      auto list = body.getRemove().getChunks();
-      if (list.size() > kMaxRemoved)
-        co_return fail(Errc::kInvalid, "more than " + std::to_string(kMaxRemoved) + " chunks");
-      std::vector<ChunkId> chunks;
-      chunks.reserve(list.size());
-      for (uint64_t id : list) chunks.emplace_back(id);
-      co_return co_await timed(probe_.remove, clock,
-                               remove({ctx.target.pool, ctx.target.pg}, std::move(chunks)));
+      auto chunks = chunksOf(body.getRemove());
+      CO_TRY(chunks);
+      co_return co_await timed(probe_.remove, clock, remove(ctx, std::move(*chunks)));
+    }
+    case schema::OsdRequest::CHANGES: {
+      auto c = body.getChanges();
+      co_return co_await timed(
+          probe_.changes, clock,
+          changes(ctx, {ChunkVersion{c.getAfter()}, ChunkId{c.getAfterChunk()}, false},
+                  c.getLimit(), peer.identity()));
+    }
+    case schema::OsdRequest::DIGEST: {
+      auto d = body.getDigest();
+      co_return co_await timed(
+          probe_.digest, clock,
+          digest(ctx, ChunkId{d.getChunk()}, d.getOffset(), d.getLength(), peer.identity()));
+    }
+    case schema::OsdRequest::FETCH: {
+      auto f = body.getFetch();
+      co_return co_await timed(
+          probe_.fetch, clock,
+          fetch(ctx, ChunkId{f.getChunk()}, f.getOffset(), f.getLength(), peer.identity()));
     }
     case schema::OsdRequest::LIST: {
       OpTimer timer(probe_.list, clock);
@@ -253,10 +316,6 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
       timer.done(result);
       co_return result;
     }
-    case schema::OsdRequest::CHANGES:
-    case schema::OsdRequest::DIGEST:
-    case schema::OsdRequest::FETCH:
-      break;
   }
   co_return fail(Errc::kNotSupported, "an operation that this release does not know");
 }

@@ -25,22 +25,30 @@
 #include "common/base/env.h"
 #include "common/wire/rpc.h"
 #include "osd/service/chunk_table.h"
+#include "osd/service/group_table.h"
+#include "osd/service/healer.h"
 #include "osd/service/map_state.h"
 #include "osd/service/mds_link.h"
+#include "osd/service/peering.h"
 #include "osd/service/peers.h"
 #include "osd/service/probe.h"
+#include "osd/service/recovery.h"
 #include "osd/service/replicator.h"
 #include "osd/store.h"
 
 namespace cairn::osd {
 
 struct ServiceOptions {
-  Replicator::Options replicator;
+  // For an answer of another member. One that is slower is taken out of the group.
+  Duration memberTimeout = 5s;
   // Of clients together; replication between OSDs is bounded by its connections, so that one OSD's
   // clients cannot starve another's writes.
   size_t maxOps = 4096;
   size_t maxBytes = 256 * kMiB;
 };
+
+// Makes `out` the answer to a read.
+void fillRead(OutMessage& out, ReadData data);
 
 class Service final : public RpcHandler {
  public:
@@ -49,7 +57,7 @@ class Service final : public RpcHandler {
           std::function<void(const Error&)> onStoreError);
   ~Service() override;
 
-  // Settles debts to replicas in the background, until close().
+  // Activates groups, brings members up to date, until close().
   void start();
   // From here on everything is refused; waits a little for what runs, then cuts its replication
   // off. The RpcServer is closed after it.
@@ -59,6 +67,8 @@ class Service final : public RpcHandler {
   Task<Result<OutMessage>> handle(const InMessage& request, RpcPeer& peer) override;
 
   [[nodiscard]] const ChunkTable& chunks() const { return chunks_; }
+  [[nodiscard]] const GroupTable& groups() const { return groups_; }
+  [[nodiscard]] RecoveryProgress recovery() { return recovery_.progress(); }
 
  private:
   struct Admission;
@@ -76,38 +86,58 @@ class Service final : public RpcHandler {
     MapEpoch mapEpoch;   // our map is to be at least this new
   };
 
+  // Where a request is served: the group in the map, and, for the primary, its primaryship.
+  struct Served {
+    Placement at;
+    GroupRef group;
+  };
+
   Task<Result<OutMessage>> dispatch(const InMessage& request, RpcPeer& peer);
+
+  // ---- Clients, at the primary ----
   Task<Result<OutMessage>> read(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length);
   Task<Result<OutMessage>> write(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length,
                                  Buffer payload, Bytes crcs);
   Task<Result<OutMessage>> zero(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length);
   Task<Result<OutMessage>> allocate(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length);
-  Task<Result<OutMessage>> clone(Context ctx, ChunkId target, Mutation what);
+  Task<Result<OutMessage>> clone(Context ctx, Mutation what);
   Task<Result<OutMessage>> extents(Context ctx, ChunkId chunk, uint32_t offset);
-  Task<Result<OutMessage>> stat(Context ctx, ChunkId chunk);
+  Task<Result<OutMessage>> remove(Context ctx, std::vector<ChunkId> chunks);  // the MDS
+  Task<Result<OutMessage>> mutateAll(Context ctx, Served served, std::vector<Mutation> pieces);
+
+  // ---- The primary, at another member (service_member.cc) ----
   Task<Result<OutMessage>> replicate(Context ctx, schema::Replicate::Reader request, Buffer payload,
-                                     const Identity& sender);
-  Task<Result<OutMessage>> remove(GroupId group, std::vector<ChunkId> chunks);
+                                     Identity sender);
+  Task<Result<OutMessage>> changes(Context ctx, Changed after, uint32_t limit, Identity sender);
+  Task<Result<OutMessage>> digest(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length,
+                                  Identity sender);
+  Task<Result<OutMessage>> fetch(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length,
+                                 Identity sender);
+  // kStaleEpoch unless the sender is the group's primary, and another OSD than we.
+  Result<void> checkPrimary(const Placement& at, const Identity& sender) const;
+
+  // ---- Anybody ----
+  Task<Result<OutMessage>> stat(Context ctx, ChunkId chunk);
   Result<OutMessage> list(ChunkId after, size_t limit);
   Result<OutMessage> ping();
 
-  // Map, lease and fence, refreshing the map when the sender's is newer. Waits for one answer of an
-  // MDS at the most, or for the lack of it.
-  Task<Result<Placement>> admit(const Context& ctx, Need need, ChunkId chunk);
+  // Map, lease and fence, refreshing the map when the sender's is newer; the primary also waits
+  // until the group is active. Waits for one answer of an MDS at the most, or for the lack of it,
+  // and for activation as long as the sender does, a second at most. No chunk: those of the group.
+  Task<Result<Served>> admit(const Context& ctx, Need need, std::optional<ChunkId> chunk);
   // The same without waiting: to be asked once the lock is held.
-  Result<Placement> recheck(const Context& ctx, Need need, ChunkId chunk);
-  // The blocks of one or two chunks that a mutation reads and changes.
+  Result<Served> recheck(const Context& ctx, Need need, std::optional<ChunkId> chunk);
+  // The blocks of one or more chunks that a mutation reads and changes.
   struct Locked {
-    ChunkTable::Ref target, source;  // source: of a clone between two chunks
-    RangeLock::Guard targetLock, sourceLock;
+    std::vector<ChunkTable::Ref> chunks;
+    std::vector<RangeLock::Guard> guards;  // after the chunks: released first
   };
-  Task<Locked> lock(ChunkId chunk, const Mutation& m);
+  Task<Locked> lock(const Mutation& m);
   // kSessionExpired if the sender is fenced.
   Result<void> checkFence(const Context& ctx);
-  Task<Result<OutMessage>> mutateAll(Context ctx, Placement at, const ChunkTable::Ref& chunk,
-                                     std::vector<Mutation> pieces);
   Result<Admission> take(size_t bytes);
   OutMessage reply(const Target& target) const;
+  void mapChanged();
 
   Env& env_;
   const ServiceOptions options_;
@@ -116,8 +146,16 @@ class Service final : public RpcHandler {
   MapSource& source_;
   Probe probe_;
   ChunkTable chunks_;
+  GroupTable groups_;
   Peers peers_;
+  Throttle throttle_;
+  MemberCalls members_;
+  Membership membership_;
+  Healer healer_;
+  Equalizer equalizer_;
   Replicator replicator_;
+  Peering peering_;
+  Recovery recovery_;
   bool closed_ = false;
   size_t ops_ = 0, bytes_ = 0;  // of clients, in flight
   size_t running_ = 0;          // everything in flight

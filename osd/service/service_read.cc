@@ -12,6 +12,16 @@ constexpr size_t kMaxExtents = 1024;
 constexpr size_t kMaxListed = 4096;
 }  // namespace
 
+void fillRead(OutMessage& out, ReadData data) {
+  auto r = out.body<schema::OsdReply>().initRead();
+  r.setVersion(data.version.value);
+  r.setHole(data.hole);
+  if (data.hole) return;
+  Bytes crcs = crcBytes(data.crcs);
+  r.setCrcs(capnp::Data::Reader(crcs.data(), crcs.size()));
+  out.addPayload(std::move(data.data));
+}
+
 Task<Result<OutMessage>> Service::read(Context ctx, ChunkId chunk, uint32_t offset,
                                        uint32_t length) {
   CO_TRY(checkRange(offset, length, true));
@@ -20,23 +30,20 @@ Task<Result<OutMessage>> Service::read(Context ctx, ChunkId chunk, uint32_t offs
   auto entry = chunks_.use(chunk);
   const BlockRange range = blocksOf(offset, length);
   auto guard = co_await entry->lock.lock(range.from, range.to, false);
-  CO_TRY(recheck(ctx, Need::kPrimary, chunk));
-  if (ChunkTable::uncertain(*entry, range)) {
-    ++probe_.refusedUncertain;
-    co_return fail(Errc::kUnavailable, "a write here has not reached every replica of chunk " +
-                                           std::to_string(chunk.value) + " yet; try again");
-  }
+  auto served = recheck(ctx, Need::kPrimary, chunk);
+  CO_TRY(served);
   auto data = co_await store_.read(chunk, offset, length);
+  if (!data && data.error().code == Errc::kCorrupt) {
+    guard.unlock();
+    guard = co_await entry->lock.lock(range.from, range.to, true);
+    served = recheck(ctx, Need::kPrimary, chunk);
+    CO_TRY(served);
+    CO_TRY(co_await healer_.heal(served->group, chunk, range));
+    data = co_await store_.read(chunk, offset, length);
+  }
   CO_TRY(data);
   OutMessage out = reply(ctx.target);
-  auto r = out.body<schema::OsdReply>().initRead();
-  r.setVersion(data->version.value);
-  r.setHole(data->hole);
-  if (!data->hole) {
-    Bytes crcs = crcBytes(data->crcs);
-    r.setCrcs(capnp::Data::Reader(crcs.data(), crcs.size()));
-    out.addPayload(std::move(data->data));
-  }
+  fillRead(out, std::move(*data));
   probe_.bytesRead += length;
   co_return out;
 }

@@ -10,18 +10,24 @@ namespace cairn::osd {
 
 namespace {
 
-std::vector<uint32_t> toCrcs(Bytes wire) {
-  std::vector<uint32_t> crcs(wire.size() / sizeof(uint32_t));
-  std::copy(wire.begin(), wire.end(), reinterpret_cast<uint8_t*>(crcs.data()));
-  return crcs;
+Mutation writeOf(ChunkId chunk, const WholeBlocks& b, uint32_t from, uint32_t length) {
+  const auto crcs = b.crcs.begin() + static_cast<ptrdiff_t>(from / kBlockSize);
+  Mutation m;
+  m.chunk = chunk;
+  m.offset = b.offset + from;
+  m.length = length;
+  m.data = b.data.slice(from, length);
+  m.crcs.assign(crcs, crcs + static_cast<ptrdiff_t>(length / kBlockSize));
+  return m;
 }
 
-Mutation writeOf(const WholeBlocks& b, uint32_t from, uint32_t length) {
-  const size_t firstCrc = from / kBlockSize;
-  return {Mutation::Kind::kWrite, b.offset + from, length, b.data.slice(from, length),
-          std::vector<uint32_t>(
-              b.crcs.begin() + static_cast<ptrdiff_t>(firstCrc),
-              b.crcs.begin() + static_cast<ptrdiff_t>(firstCrc + length / kBlockSize))};
+Mutation rangeOf(Mutation::Kind kind, ChunkId chunk, uint64_t from, uint64_t to) {
+  Mutation m;
+  m.kind = kind;
+  m.chunk = chunk;
+  m.offset = static_cast<uint32_t>(from);
+  m.length = static_cast<uint32_t>(to - from);
+  return m;
 }
 
 // Pieces that fit into a message: an unaligned 4 MiB becomes two. Cut also where data ends and a
@@ -43,7 +49,7 @@ Result<std::vector<Mutation>> writesOf(Store& store, ChunkId chunk, const WholeB
         if (*same != *first) to = next;
       }
     }
-    pieces.push_back(writeOf(b, at, to - at));
+    pieces.push_back(writeOf(chunk, b, at, to - at));
     at = to;
   }
   return pieces;
@@ -55,14 +61,50 @@ Error removedChunk(ChunkId chunk) {
 
 }  // namespace
 
-Task<Result<OutMessage>> Service::mutateAll(Context ctx, Placement at, const ChunkTable::Ref& chunk,
+Task<Service::Locked> Service::lock(const Mutation& m) {
+  struct Part {
+    ChunkId chunk;
+    BlockRange range;
+    bool exclusive;
+  };
+  std::vector<Part> parts;
+  if (m.kind == Mutation::Kind::kRemove) {
+    for (ChunkId id : m.removed) parts.push_back({id, {0, kBlocksPerChunk}, true});
+  } else {
+    parts.push_back({m.chunk, blocksOf(m.offset, m.length), true});
+  }
+  if (m.kind == Mutation::Kind::kClone) {
+    const BlockRange read = blocksOf(m.sourceOffset, m.length);
+    BlockRange& changed = parts.front().range;
+    // Within one chunk both ranges, and what lies between, in one step: a second lock could wait
+    // behind somebody who waits for the first.
+    if (m.source == m.chunk)
+      changed = {std::min(changed.from, read.from), std::max(changed.to, read.to)};
+    else
+      parts.push_back({m.source, read, false});
+  }
+  std::ranges::sort(parts, {}, &Part::chunk);
+  Locked locked;
+  locked.chunks.reserve(parts.size());
+  locked.guards.reserve(parts.size());
+  for (const Part& p : parts) {
+    locked.chunks.push_back(chunks_.use(p.chunk));
+    locked.guards.push_back(
+        co_await locked.chunks.back()->lock.lock(p.range.from, p.range.to, p.exclusive));
+  }
+  co_return locked;
+}
+
+Task<Result<OutMessage>> Service::mutateAll(Context ctx, Served served,
                                             std::vector<Mutation> pieces) {
-  ChunkVersion version = chunk->last;
+  ChunkVersion version;
   for (Mutation& piece : pieces) {
-    // Reading the edges or storing the piece before took time: the fence may have come meanwhile.
-    // From here to where the mutation is numbered and sent nothing waits.
-    CO_TRY(checkFence(ctx));
-    auto done = co_await replicator_.mutate(at, ctx.target, chunk, std::move(piece));
+    // Reading the edges or storing the piece before took time: the fence may have come meanwhile,
+    // or another map. From here to where the mutation is numbered and sent nothing waits.
+    auto now = recheck(ctx, Need::kPrimary, std::nullopt);
+    CO_TRY(now);
+    if (now->group != served.group) co_return fail(Errc::kUnavailable, "the group began anew");
+    auto done = co_await replicator_.mutate(std::move(now->at), served.group, std::move(piece));
     CO_TRY(done);
     version = *done;
   }
@@ -76,17 +118,20 @@ Task<Result<OutMessage>> Service::write(Context ctx, ChunkId chunk, uint32_t off
   CO_TRY(checkRange(offset, length, false));
   CO_TRY(checkPayload(offset, length, payload, crcs));
   CO_TRY(co_await admit(ctx, Need::kPrimary, chunk));
-  auto entry = chunks_.use(chunk);
-  const BlockRange range = blocksOf(offset, length);
-  auto guard = co_await entry->lock.lock(range.from, range.to, true);
-  auto at = recheck(ctx, Need::kPrimary, chunk);
-  CO_TRY(at);
+  const Locked locked =
+      co_await lock(rangeOf(Mutation::Kind::kWrite, chunk, offset, uint64_t{offset} + length));
+  auto served = recheck(ctx, Need::kPrimary, chunk);
+  CO_TRY(served);
   if (chunks_.buried(chunk)) co_return fail(removedChunk(chunk));
-  auto blocks = co_await completeBlocks(env_, store_, chunk, offset, std::move(payload), crcs);
+  auto blocks = co_await completeBlocks(env_, store_, chunk, offset, payload, crcs);
+  if (!blocks && blocks.error().code == Errc::kCorrupt) {
+    CO_TRY(co_await healer_.heal(served->group, chunk, blocksOf(offset, length)));
+    blocks = co_await completeBlocks(env_, store_, chunk, offset, std::move(payload), crcs);
+  }
   CO_TRY(blocks);
   auto pieces = writesOf(store_, chunk, *blocks);
   CO_TRY(pieces);
-  auto done = co_await mutateAll(ctx, *at, entry, std::move(*pieces));
+  auto done = co_await mutateAll(ctx, std::move(*served), std::move(*pieces));
   if (done) probe_.bytesWritten += length;
   co_return done;
 }
@@ -95,183 +140,75 @@ Task<Result<OutMessage>> Service::zero(Context ctx, ChunkId chunk, uint32_t offs
                                        uint32_t length) {
   CO_TRY(checkRange(offset, length, false));
   CO_TRY(co_await admit(ctx, Need::kPrimary, chunk));
-  auto entry = chunks_.use(chunk);
-  const BlockRange range = blocksOf(offset, length);
-  auto guard = co_await entry->lock.lock(range.from, range.to, true);
-  auto at = recheck(ctx, Need::kPrimary, chunk);
-  CO_TRY(at);
+  const Locked locked =
+      co_await lock(rangeOf(Mutation::Kind::kZero, chunk, offset, uint64_t{offset} + length));
+  auto served = recheck(ctx, Need::kPrimary, chunk);
+  CO_TRY(served);
   if (chunks_.buried(chunk)) co_return fail(removedChunk(chunk));
   auto edges = co_await zeroEdges(env_, store_, chunk, offset, length);
+  if (!edges && edges.error().code == Errc::kCorrupt) {
+    CO_TRY(co_await healer_.heal(served->group, chunk, blocksOf(offset, length)));
+    edges = co_await zeroEdges(env_, store_, chunk, offset, length);
+  }
   CO_TRY(edges);
   std::vector<Mutation> pieces;
   for (const WholeBlocks& edge : *edges)
-    pieces.push_back(writeOf(edge, 0, static_cast<uint32_t>(kBlockSize)));
+    pieces.push_back(writeOf(chunk, edge, 0, static_cast<uint32_t>(kBlockSize)));
   const uint64_t from = roundUp(offset, kBlockSize);
   const uint64_t to = roundDown(uint64_t{offset} + length, kBlockSize);
-  if (from < to)
-    pieces.push_back({Mutation::Kind::kZero,
-                      static_cast<uint32_t>(from),
-                      static_cast<uint32_t>(to - from),
-                      {},
-                      {}});
-  co_return co_await mutateAll(ctx, *at, entry, std::move(pieces));
+  if (from < to) pieces.push_back(rangeOf(Mutation::Kind::kZero, chunk, from, to));
+  co_return co_await mutateAll(ctx, std::move(*served), std::move(pieces));
 }
 
 Task<Result<OutMessage>> Service::allocate(Context ctx, ChunkId chunk, uint32_t offset,
                                            uint32_t length) {
   CO_TRY(checkRange(offset, length, false));
   CO_TRY(co_await admit(ctx, Need::kPrimary, chunk));
-  auto entry = chunks_.use(chunk);
-  const BlockRange range = blocksOf(offset, length);
-  auto guard = co_await entry->lock.lock(range.from, range.to, true);
-  auto at = recheck(ctx, Need::kPrimary, chunk);
-  CO_TRY(at);
-  if (chunks_.buried(chunk)) co_return fail(removedChunk(chunk));
   std::vector<Mutation> pieces;
-  pieces.push_back({Mutation::Kind::kAllocate,
-                    static_cast<uint32_t>(range.from * kBlockSize),
-                    static_cast<uint32_t>((range.to - range.from) * kBlockSize),
-                    {},
-                    {}});
-  co_return co_await mutateAll(ctx, *at, entry, std::move(pieces));
+  pieces.push_back(rangeOf(Mutation::Kind::kAllocate, chunk, roundDown(offset, kBlockSize),
+                           roundUp(uint64_t{offset} + length, kBlockSize)));
+  const Locked locked = co_await lock(pieces.front());
+  auto served = recheck(ctx, Need::kPrimary, chunk);
+  CO_TRY(served);
+  if (chunks_.buried(chunk)) co_return fail(removedChunk(chunk));
+  co_return co_await mutateAll(ctx, std::move(*served), std::move(pieces));
 }
 
-Task<Service::Locked> Service::lock(ChunkId chunk, const Mutation& m) {
-  const bool clones = m.kind == Mutation::Kind::kClone;
-  const bool two = clones && m.source != chunk;
-  BlockRange changed = blocksOf(m.offset, m.length);
-  Locked locked{chunks_.use(chunk), two ? chunks_.use(m.source) : ChunkTable::Ref(), {}, {}};
-  if (!two) {
-    // Within one chunk both ranges, and what lies between, in one step: a second lock could wait
-    // behind somebody who waits for the first.
-    if (clones) {
-      const BlockRange read = blocksOf(m.sourceOffset, m.length);
-      changed = {std::min(changed.from, read.from), std::max(changed.to, read.to)};
-    }
-    locked.targetLock = co_await locked.target->lock.lock(changed.from, changed.to, true);
-    co_return locked;
-  }
-  const BlockRange read = blocksOf(m.sourceOffset, m.length);
-  if (m.source < chunk)
-    locked.sourceLock = co_await locked.source->lock.lock(read.from, read.to, false);
-  locked.targetLock = co_await locked.target->lock.lock(changed.from, changed.to, true);
-  if (chunk < m.source)
-    locked.sourceLock = co_await locked.source->lock.lock(read.from, read.to, false);
-  co_return locked;
-}
-
-Task<Result<OutMessage>> Service::clone(Context ctx, ChunkId target, Mutation what) {
-  const ChunkId source = what.source;
+Task<Result<OutMessage>> Service::clone(Context ctx, Mutation what) {
+  const ChunkId source = what.source, target = what.chunk;
   const uint64_t bytes = what.length;
   CO_TRY(co_await admit(ctx, Need::kPrimary, target));
-  const Locked locked = co_await lock(target, what);
-  auto at = recheck(ctx, Need::kPrimary, target);
-  CO_TRY(at);
-  CO_TRY(MapState::checkChunk(*at, ctx.target, source));
+  const Locked locked = co_await lock(what);
+  auto served = recheck(ctx, Need::kPrimary, target);
+  CO_TRY(served);
+  CO_TRY(MapState::checkChunk(served->at, ctx.target, source));
   for (ChunkId id : {source, target})
     if (chunks_.buried(id)) co_return fail(removedChunk(id));
-  const ChunkTable::Ref& read = source == target ? locked.target : locked.source;
-  if (ChunkTable::uncertain(*read, blocksOf(what.sourceOffset, what.length))) {
-    ++probe_.refusedUncertain;
-    co_return fail(Errc::kUnavailable, "a write here has not reached every replica of chunk " +
-                                           std::to_string(source.value) + " yet; try again");
-  }
   // Removed ids are not remembered for ever. Who asks knows the chunk from the MDS and asks again.
   auto there = store_.stat(source);
   CO_TRY(there);
   if (!*there) co_return fail(removedChunk(source));
   std::vector<Mutation> pieces;
   pieces.push_back(std::move(what));
-  auto done = co_await mutateAll(ctx, *at, locked.target, std::move(pieces));
+  auto done = co_await mutateAll(ctx, std::move(*served), std::move(pieces));
   if (done) probe_.bytesCloned += bytes;
   co_return done;
 }
 
-Task<Result<OutMessage>> Service::replicate(Context ctx, schema::Replicate::Reader request,
-                                            Buffer payload, const Identity& sender) {
-  ChunkId chunk;
+Task<Result<OutMessage>> Service::remove(Context ctx, std::vector<ChunkId> chunks) {
+  CO_TRY(co_await admit(ctx, Need::kPrimary, std::nullopt));
   Mutation m;
-  auto takeRange = [&](schema::Zero::Reader z, Mutation::Kind kind) {
-    chunk = ChunkId{z.getChunk()};
-    m.kind = kind;
-    m.offset = z.getOffset();
-    m.length = z.getLength();
-  };
-  Bytes crcs;
-  switch (request.which()) {
-    case schema::Replicate::WRITE: {
-      auto w = request.getWrite();
-      chunk = ChunkId{w.getChunk()};
-      m.offset = w.getOffset();
-      m.length = w.getLength();
-      crcs = asBytes(w.getCrcs());
-      break;
-    }
-    case schema::Replicate::ZERO:
-      takeRange(request.getZero(), Mutation::Kind::kZero);
-      break;
-    case schema::Replicate::ALLOCATE:
-      takeRange(request.getAllocate(), Mutation::Kind::kAllocate);
-      break;
-    case schema::Replicate::CLONE:
-      CO_TRY(checkClone(request.getClone()));
-      chunk = ChunkId{request.getClone().getTarget()};
-      m = cloneOf(request.getClone());
-      break;
-    default:
-      co_return fail(Errc::kNotSupported, "a mutation that this release does not know");
-  }
-  const ChunkVersion version{request.getVersion()};
-  CO_TRY(checkRange(m.offset, m.length, true));
-  if (m.kind == Mutation::Kind::kWrite) {
-    CO_TRY(checkPayload(m.offset, m.length, payload, crcs));
-    m.crcs = toCrcs(crcs);
-    m.data = std::move(payload);
-  }
-  CO_TRY(co_await admit(ctx, Need::kMember, chunk));
-  const Locked locked = co_await lock(chunk, m);
-  auto at = recheck(ctx, Need::kMember, chunk);
-  CO_TRY(at);
-  const bool clones = m.kind == Mutation::Kind::kClone;
-  if (clones) CO_TRY(MapState::checkChunk(*at, ctx.target, m.source));
-  if (sender.role != schema::Hello::Role::OSD || sender.peer != at->group->osds.front().value ||
-      at->group->osds.front() == map_.self())
-    co_return fail(Errc::kStaleEpoch, "mutations come from the primary, osd." +
-                                          std::to_string(at->group->osds.front().value) +
-                                          ", in map epoch " + std::to_string(map_.epoch().value));
-  if (chunks_.buried(chunk)) co_return fail(removedChunk(chunk));
-  if (clones && chunks_.buried(m.source)) co_return fail(removedChunk(m.source));
-  const uint64_t bytes = m.data.size();
-  CO_TRY(co_await replicator_.apply(locked.target, std::move(m),
-                                    {{ctx.target.pool, ctx.target.pg}, version, {}}));
-  probe_.bytesReplicated += bytes;
-  OutMessage out = reply(ctx.target);
-  out.body<schema::OsdReply>().setVersion(version.value);
-  co_return out;
-}
-
-Task<Result<OutMessage>> Service::remove(GroupId group, std::vector<ChunkId> chunks) {
-  std::erase(chunks, ChunkId{});
-  std::sort(chunks.begin(), chunks.end());
-  chunks.erase(std::unique(chunks.begin(), chunks.end()), chunks.end());
+  m.kind = Mutation::Kind::kRemove;
+  m.removed = std::move(chunks);
   // From here on nobody makes them anew; whoever is at work on them is waited for.
-  for (ChunkId id : chunks) chunks_.bury(id);
-  {
-    std::vector<ChunkTable::Ref> refs;
-    std::vector<RangeLock::Guard> guards;  // after refs: released first
-    refs.reserve(chunks.size());
-    guards.reserve(chunks.size());
-    for (ChunkId id : chunks) {
-      refs.push_back(chunks_.use(id));
-      guards.push_back(co_await refs.back()->lock.lock(0, kBlocksPerChunk, true));
-      chunks_.settleAll(refs.back(), {0, kBlocksPerChunk});
-      refs.back()->lastKnown = false;
-    }
-    CO_TRY(co_await store_.remove(chunks, {group, {}, {}}));
-  }
-  OutMessage out;
-  out.body<schema::OsdReply>().setNone();
-  co_return out;
+  for (ChunkId id : m.removed) chunks_.bury(id);
+  const Locked locked = co_await lock(m);
+  auto served = recheck(ctx, Need::kPrimary, std::nullopt);
+  CO_TRY(served);
+  for (ChunkId id : m.removed) CO_TRY(MapState::checkChunk(served->at, ctx.target, id));
+  std::vector<Mutation> pieces;
+  if (!m.removed.empty()) pieces.push_back(std::move(m));
+  co_return co_await mutateAll(ctx, std::move(*served), std::move(pieces));
 }
 
 }  // namespace cairn::osd

@@ -11,7 +11,7 @@ enum class Equality : uint8_t {
   kBelowSize,  // the bytes of files: a mount died, and what it wrote behind an end may differ
 };
 
-// Deleted chunks are gone, orphans too, and no OSD owes a replica anything, soon.
+// Deleted chunks are gone, orphans too, and every group has all its copies, soon.
 void checkDrained(SimCluster& cluster);
 // The MDS's invariants hold.
 void checkState(SimCluster& cluster);

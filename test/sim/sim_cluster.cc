@@ -60,8 +60,8 @@ void SimCluster::startMds() {
   o.cacheBytes = 256 * kKiB;
   o.listen = {mdsHost(), kMdsPort};
   o.server.replicas = options_.replicas;
+  o.server.osdLease = 1500ms;
   // Longer than any disturbance that mounts are to survive without losing their session.
-  o.server.osdLease = 10s;
   o.server.clientLease = 10s;
   o.server.sessionTimeout = 60s;
   o.server.gcInterval = 200ms;

@@ -33,7 +33,56 @@ std::vector<uint8_t> bytesOf(size_t count, uint32_t seed) {
 void FakeMds::writeNews(schema::MapReply::Builder out, MapEpoch known) const {
   out.setEpoch(map.epoch.value);
   out.setLeaseMs(static_cast<uint32_t>(lease / 1ms));
+  out.setAdopted(adopted().value);
   if (known != map.epoch) map.write(out.initMap());
+}
+
+// What every OSD that is up has said to have.
+MapEpoch FakeMds::adopted() const {
+  MapEpoch least = map.epoch;
+  for (const auto& [id, osd] : map.osds) {
+    if (!osd.up) continue;
+    auto told = told_.find(id);
+    least = std::min(least, told == told_.end() ? MapEpoch{} : told->second);
+  }
+  return least;
+}
+
+void FakeMds::newEpoch() {
+  ++map.epoch.value;
+  if (target.empty()) return;  // a test without groups, or that moves nobody
+  PlacementGroup& group = map.pools[kPool].pgs[0];
+  const PlacementGroup before = group;
+  auto isUp = [&](OsdId id) { return map.osds[id].up; };
+  if (std::ranges::any_of(group.osds, isUp))
+    std::erase_if(group.osds, [&](OsdId id) { return !isUp(id); });
+  group.joining.clear();
+  for (OsdId id : target)
+    if (isUp(id) && std::ranges::count(group.osds, id) == 0) group.joining.push_back(id);
+  const bool all = std::ranges::all_of(
+      target, [&](OsdId id) { return std::ranges::count(group.osds, id) != 0; });
+  if (all) group.osds = target;
+  if (group.osds != before.osds || group.joining != before.joining) group.epoch = map.epoch;
+}
+
+void FakeMds::markDown(OsdId id) {
+  map.osds[id].up = false;
+  newEpoch();
+}
+
+void FakeMds::report(schema::GroupChange::Reader change) {
+  PlacementGroup& group = map.pools[kPool].pgs[0];
+  const OsdId member{change.getMember()};
+  if (MapEpoch{change.getEpoch()} != group.epoch) return;
+  if (change.getKind() == schema::GroupChange::Kind::FAILED) {
+    if (group.osds.size() > 1) std::erase(group.osds, member);
+  } else if (std::ranges::count(group.joining, member) != 0) {
+    group.osds.push_back(member);
+  } else {
+    return;
+  }
+  newEpoch();
+  group.epoch = map.epoch;
 }
 
 Task<Result<OutMessage>> FakeMds::handle(const InMessage& request, RpcPeer&) {
@@ -49,10 +98,22 @@ Task<Result<OutMessage>> FakeMds::handle(const InMessage& request, RpcPeer&) {
       if (known == map.osds.end() || known->second.incarnation != h.getIncarnation())
         co_return fail(Errc::kNotFound, "register first");
       if (mutedOsds[OsdId{h.getOsd()}]) co_return fail(Errc::kUnavailable, "muted");
+      told_[OsdId{h.getOsd()}] = MapEpoch{h.getMapEpoch()};
+      if (!known->second.up) {
+        known->second.up = true;
+        newEpoch();
+      }
       writeNews(reply.initHeartbeat(), MapEpoch{h.getMapEpoch()});
       break;
     }
     case schema::MdsRequest::MUTATE: {
+      if (r.getMutate().isGroupReport()) {
+        ++reports;
+        if (ignoreReports) co_return fail(Errc::kUnavailable, "ignored");
+        for (auto change : r.getMutate().getGroupReport()) report(change);
+        reply.setNone();
+        break;
+      }
       ++registrations;
       auto reg = r.getMutate().getOsdRegister();
       const Uuid uuid{reg.getUuid().getHi(), reg.getUuid().getLo()};
@@ -69,7 +130,8 @@ Task<Result<OutMessage>> FakeMds::handle(const InMessage& request, RpcPeer&) {
       osd->addr = reg.getAddr().cStr();
       osd->incarnation = reg.getIncarnation();
       osd->up = true;
-      ++map.epoch.value;
+      told_.erase(osd->id);
+      newEpoch();
       reply.setId(osd->id.value);
       break;
     }
@@ -124,6 +186,7 @@ TestCluster::TestCluster(size_t count, uint64_t seed)
   pool.id = kPool;
   pool.name = "default";
   pool.replicas = static_cast<uint16_t>(count);
+  pool.minSize = static_cast<uint16_t>(count - count / 2);
   pool.pgs.resize(1);
   mds.map.pools[kPool] = pool;
   std::vector<uint32_t> all;
@@ -135,8 +198,10 @@ TestCluster::TestCluster(size_t count, uint64_t seed)
     OsdEntry entry;
     entry.id = OsdId{static_cast<uint32_t>(i)};
     entry.uuid = disk->uuid;
+    entry.up = true;
     mds.map.osds[entry.id] = entry;
     all.push_back(entry.id.value);
+    mds.target.push_back(entry.id);
   }
   setGroup(all);
   for (size_t i = 1; i <= count; ++i)
@@ -169,8 +234,54 @@ void TestCluster::setGroup(std::vector<uint32_t> osds) {
   auto& pg = mds.map.pools[kPool].pgs[0];
   pg.epoch = mds.map.epoch;
   pg.osds.clear();
-  for (uint32_t id : osds) pg.osds.emplace_back(id);
+  mds.target.clear();
+  for (uint32_t id : osds) {
+    pg.osds.emplace_back(id);
+    mds.target.emplace_back(id);
+  }
   epoch = pg.epoch;
+}
+
+bool TestCluster::waitForCopies(size_t count, Duration limit) {
+  const bool done = world.runUntil(
+      [&] { return group().osds.size() == count && group().joining.empty(); }, limit);
+  waitForMap();
+  epoch = group().epoch;
+  return done;
+}
+
+bool TestCluster::waitForActive(Duration limit) {
+  return world.runUntil(
+      [&] {
+        auto& o = osds_[primary() - 1];
+        const GroupRef g = o ? o->service.groups().find({kPool, PgIndex{0}}) : nullptr;
+        return g && g->active && o->map.epoch() == mds.map.epoch;
+      },
+      limit);
+}
+
+Result<uint64_t> TestCluster::writeUntilDone(uint64_t chunk, uint32_t offset,
+                                             const std::vector<uint8_t>& data, int attempts) {
+  Result<uint64_t> done = fail(Errc::kTimeout);
+  for (int i = 0; i < attempts; ++i) {
+    epoch = group().epoch;
+    done = write(primary(), chunk, offset, data);
+    if (done || !done.error().retryable()) break;
+    run(100ms);
+  }
+  return done;
+}
+
+Result<TestCluster::Got> TestCluster::readUntilDone(uint64_t chunk, uint32_t offset,
+                                                    uint32_t length, int attempts) {
+  Result<Got> got = fail(Errc::kTimeout);
+  for (int i = 0; i < attempts; ++i) {
+    epoch = group().epoch;
+    got = read(primary(), chunk, offset, length);
+    if (got || !got.error().retryable()) break;
+    run(100ms);
+  }
+  return got;
 }
 
 void TestCluster::waitForMap() {
@@ -182,6 +293,8 @@ void TestCluster::waitForMap() {
         });
       },
       30s));
+  epoch = group().epoch;
+  if (osds_[primary() - 1]) CHECK(waitForActive());
 }
 
 RpcClient& TestCluster::client(size_t to, schema::Hello::Role as, uint64_t peer) {

@@ -20,7 +20,8 @@ inline constexpr PoolId kPool{1};
 inline constexpr ChunkId kChunk{42};
 inline constexpr uint32_t kB = kBlockSize;
 
-// Answers registrations, heartbeats and map requests from a map that the test sets.
+// Answers registrations, heartbeats and map requests from a map that the test sets; it moves
+// members in and out of groups as they report, and marks nobody down by itself.
 class FakeMds final : public RpcHandler {
  public:
   Identity identity() override { return {schema::Hello::Role::MDS, cluster, 1}; }
@@ -32,10 +33,21 @@ class FakeMds final : public RpcHandler {
   Duration lease = 2s;
   bool mute = false;                // refuses everything with kUnavailable
   std::map<OsdId, bool> mutedOsds;  // their heartbeats alone
-  uint64_t heartbeats = 0, registrations = 0;
+  bool ignoreReports = false;
+  uint64_t heartbeats = 0, registrations = 0, reports = 0;
+
+  // Its lease is over: it leaves what it is in sync in, but never as the last one.
+  void markDown(OsdId id);
+  // What the real one does at every change of the map: see mds/ops/groups.h. Each OSD of `target`
+  // belongs to the group.
+  std::vector<OsdId> target;
+  void newEpoch();
 
  private:
   void writeNews(schema::MapReply::Builder out, MapEpoch known) const;
+  void report(schema::GroupChange::Reader change);
+  [[nodiscard]] MapEpoch adopted() const;
+  std::map<OsdId, MapEpoch> told_;
 };
 
 // One OSD process and what survives it.
@@ -71,6 +83,7 @@ class TestCluster {
   static std::string host(size_t i) { return "osd" + std::to_string(i); }
 
   void kill(size_t i);
+  [[nodiscard]] bool alive(size_t i) const { return osds_[i - 1] != nullptr; }
   void restart(size_t i);  // after kill
   // A new epoch with this order of OSDs in the group.
   void setGroup(std::vector<uint32_t> osds);
@@ -109,6 +122,23 @@ class TestCluster {
                           uint32_t length);
   OutMessage replicateRequest(uint64_t chunk, uint32_t offset, const std::vector<uint8_t>& data,
                               uint64_t version);
+
+  // Kills it, and lets the MDS know.
+  void lose(size_t i) {
+    kill(i);
+    mds.markDown(OsdId{static_cast<uint32_t>(i)});
+    epoch = group().epoch;
+  }
+  [[nodiscard]] const PlacementGroup& group() { return mds.map.pools[kPool].pgs[0]; }
+  // Until `count` members are in sync and nobody is joining.
+  bool waitForCopies(size_t count, Duration limit = 30s);
+  // Until the group's primary serves it.
+  bool waitForActive(Duration limit = 30s);
+  // As a client: follows the map and repeats while that may help. Sends to the primary.
+  Result<uint64_t> writeUntilDone(uint64_t chunk, uint32_t offset, const std::vector<uint8_t>& data,
+                                  int attempts = 200);
+  Result<Got> readUntilDone(uint64_t chunk, uint32_t offset, uint32_t length, int attempts = 200);
+  [[nodiscard]] size_t primary() { return group().osds.front().value; }
 
   // Every OSD's bytes of this range, all equal (checked).
   std::vector<uint8_t> everywhere(uint64_t chunk, uint32_t offset, uint32_t length);

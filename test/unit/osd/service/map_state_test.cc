@@ -19,7 +19,7 @@ ClusterMap mapOf(uint64_t epoch, uint64_t groupEpoch, std::vector<OsdId> osds) {
   Pool p;
   p.id = PoolId{1};
   p.replicas = 2;
-  p.pgs.push_back({MapEpoch{groupEpoch}, std::move(osds)});
+  p.pgs.push_back({MapEpoch{groupEpoch}, std::move(osds), {}, {}});
   m.pools[p.id] = p;
   return m;
 }
@@ -40,7 +40,7 @@ TEST_CASE("an OSD acts on its map only while the lease lasts, counted from when 
 
   const TimePoint sent = clock.at;
   clock.at += 800ms;  // the answer took its time
-  state.renew(MapEpoch{5}, sent, 1s);
+  state.renew(MapEpoch{5}, sent, 1s, {});
   CHECK(state.check(target(3), Need::kMember));
   clock.at = sent + 949ms;
   CHECK(state.leased());
@@ -49,12 +49,12 @@ TEST_CASE("an OSD acts on its map only while the lease lasts, counted from when 
   CHECK(state.check(target(3), Need::kMember).error().code == Errc::kUnavailable);
 
   SUBCASE("a lease on another epoch's map is none on ours") {
-    state.renew(MapEpoch{6}, clock.at, 1s);
+    state.renew(MapEpoch{6}, clock.at, 1s, {});
     CHECK_FALSE(state.leased());
   }
   SUBCASE("an older answer that comes late does not shorten it") {
-    state.renew(MapEpoch{5}, clock.at, 1s);
-    state.renew(MapEpoch{5}, sent, 1s);
+    state.renew(MapEpoch{5}, clock.at, 1s, {});
+    state.renew(MapEpoch{5}, sent, 1s, {});
     CHECK(state.leased());
   }
 }
@@ -64,7 +64,7 @@ TEST_CASE("a request is served only for the right group, epoch and place in it")
   MapState state(clock);
   state.setSelf(OsdId{2});
   state.adopt(mapOf(5, 3, {OsdId{1}, OsdId{2}}));
-  state.renew(MapEpoch{5}, clock.at, 1s);
+  state.renew(MapEpoch{5}, clock.at, 1s, {});
   CHECK(state.check(target(3), Need::kMember));
   CHECK(state.check(target(2), Need::kMember).error().code == Errc::kStaleEpoch);
   CHECK(state.check(target(4), Need::kMember).error().code == Errc::kStaleEpoch);
@@ -78,10 +78,10 @@ TEST_CASE("a request is served only for the right group, epoch and place in it")
         std::string::npos);
 
   state.adopt(mapOf(6, 6, {OsdId{2}, OsdId{1}}));
-  state.renew(MapEpoch{6}, clock.at, 1s);
+  state.renew(MapEpoch{6}, clock.at, 1s, {});
   CHECK(state.check(target(6), Need::kPrimary));
   state.adopt(mapOf(7, 7, {OsdId{1}, OsdId{3}}));
-  state.renew(MapEpoch{7}, clock.at, 1s);
+  state.renew(MapEpoch{7}, clock.at, 1s, {});
   CHECK(state.check(target(7), Need::kMember).error().code == Errc::kStaleEpoch);
 }
 

@@ -83,7 +83,7 @@ struct World {
     pool.id = kPool;
     pool.replicas = static_cast<uint16_t>(osds.size());
     ++mds.map.epoch.value;
-    pool.pgs.push_back({mds.map.epoch, std::move(osds)});
+    pool.pgs.push_back({mds.map.epoch, std::move(osds), {}, {}});
     mds.map.pools[kPool] = pool;
   }
   RpcClient& client(const std::string& host) {

@@ -4,7 +4,7 @@
 
 #include "common/reactor/sync.h"
 
-namespace cairn::client {
+namespace cairn {
 
 // Goes to the end of the reactor's queue.
 inline auto yield(Reactor& reactor) {
@@ -32,4 +32,4 @@ class Pulse {
   Event event_;
 };
 
-}  // namespace cairn::client
+}  // namespace cairn

@@ -1,0 +1,181 @@
+#include "osd/service/equalizer.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/base/assert.h"
+
+namespace cairn::osd {
+
+namespace {
+
+constexpr uint32_t kStretch = 256;  // blocks compared at a time: 1 MiB
+
+bool isZero(Bytes block) {
+  return block[0] == 0 && std::memcmp(block.data(), block.data() + 1, block.size() - 1) == 0;
+}
+
+}  // namespace
+
+Result<uint32_t> endOf(Store& store, ChunkId chunk) {
+  uint32_t end = 0;
+  constexpr size_t kAtOnce = 1024;
+  while (true) {
+    auto more = store.extents(chunk, end, kAtOnce);
+    TRY(more);
+    if (!more->empty()) end = more->back().first + more->back().second;
+    if (more->size() < kAtOnce || end >= kChunkSize) return end;
+  }
+}
+
+std::vector<BlockHash> hashesOf(const ReadData& data, uint32_t blocks) {
+  std::vector<BlockHash> hashes(blocks, kHoleHash);
+  if (data.hole) return hashes;
+  for (uint32_t i = 0; i < blocks; ++i) {
+    const Bytes block = data.data.bytes().subspan(i * kBlockSize, kBlockSize);
+    // Whether zeros are stored or not is not for a member to differ in.
+    if (!isZero(block)) hashes[i] = hashOf(block);
+  }
+  return hashes;
+}
+
+Result<void> Equalizer::still(const GroupRef& group) const {
+  if (group->over) return fail(Errc::kStaleEpoch, "not the primary any more");
+  if (!map_.leased()) return fail(Errc::kUnavailable, "the lease is over");
+  return {};
+}
+
+Task<Result<uint64_t>> Equalizer::send(const GroupRef& group, OsdId member, Mutation mutation,
+                                       ChunkVersion version) {
+  CO_TRY(still(group));
+  const uint64_t bytes = mutation.data.size();
+  // Says nothing of what is committed: the member is not done.
+  CO_TRY(co_await members_.replicate(member, group->id, &mutation, version, {}));
+  co_return bytes;
+}
+
+Task<Result<Equalizer::Progress>> Equalizer::compare(const GroupRef& group, ChunkId chunk,
+                                                     OsdId member, BlockRange range) {
+  const auto offset = static_cast<uint32_t>(range.from * kBlockSize);
+  const uint32_t blocks = range.to - range.from;
+  const auto length = static_cast<uint32_t>(blocks * kBlockSize);
+  CO_TRY(still(group));
+  auto info = store_.stat(chunk);
+  CO_TRY(info);
+  auto theirs = co_await members_.digest(member, group->id, chunk, offset, length);
+  CO_TRY(theirs);
+  auto ours = co_await store_.read(chunk, offset, length);
+  CO_TRY(ours);
+  // A member that has nothing there gets all that we have, whatever its hash.
+  std::vector<BlockHash> hashes(blocks, kHoleHash);
+  if (std::ranges::any_of(theirs->hashes, [](const BlockHash& h) { return h != kHoleHash; })) {
+    hashes = hashesOf(*ours, blocks);
+  } else if (!ours->hole) {
+    for (uint32_t i = 0; i < blocks; ++i)
+      if (!isZero(ours->data.bytes().subspan(i * kBlockSize, kBlockSize))) hashes[i] = kDamagedHash;
+  }
+  const ChunkVersion version = *info ? (*info)->version : theirs->version;
+  Progress progress{0, theirs->end};
+  for (uint32_t i = 0; i < blocks;) {
+    if (hashes[i] == theirs->hashes[i]) {
+      ++i;
+      continue;
+    }
+    const bool hole = hashes[i] == kHoleHash;
+    uint32_t to = i + 1;
+    while (to < blocks && hashes[to] != theirs->hashes[to] && (hashes[to] == kHoleHash) == hole)
+      ++to;
+    Mutation m;
+    m.kind = hole ? Mutation::Kind::kZero : Mutation::Kind::kWrite;
+    m.chunk = chunk;
+    m.offset = static_cast<uint32_t>(offset + i * kBlockSize);
+    m.length = static_cast<uint32_t>((to - i) * kBlockSize);
+    if (!hole) {
+      m.data = ours->data.slice(i * kBlockSize, m.length);
+      m.crcs.assign(ours->crcs.begin() + i, ours->crcs.begin() + to);
+    }
+    auto done = co_await send(group, member, std::move(m), version);
+    CO_TRY(done);
+    progress.sent += *done;
+    i = to;
+  }
+  co_return progress;
+}
+
+// Block by block: those that are lost here must be lost there too.
+Task<Result<Equalizer::Progress>> Equalizer::compareDamaged(const GroupRef& group, ChunkId chunk,
+                                                            OsdId member, BlockRange range) {
+  Progress progress;
+  for (uint32_t block = range.from; block < range.to; ++block) {
+    auto one = co_await compare(group, chunk, member, {block, block + 1});
+    if (!one && one.error().code == Errc::kCorrupt) {
+      const Error why = one.error();
+      auto theirs = co_await members_.digest(member, group->id, chunk,
+                                             static_cast<uint32_t>(block * kBlockSize), kBlockSize);
+      CO_TRY(theirs);
+      if (theirs->hashes.front() != kDamagedHash) co_return fail(why);
+      one = Progress{0, theirs->end};
+    }
+    CO_TRY(one);
+    progress.sent += one->sent;
+    progress.theirEnd = std::max(progress.theirEnd, one->theirEnd);
+  }
+  co_return progress;
+}
+
+Task<Result<uint64_t>> Equalizer::range(GroupRef group, ChunkId chunk, OsdId member,
+                                        BlockRange range) {
+  uint64_t sent = 0;
+  for (uint32_t from = range.from; from < range.to; from += kStretch) {
+    const BlockRange stretch{from, std::min(range.to, from + kStretch)};
+    auto some = co_await compare(group, chunk, member, stretch);
+    if (!some && some.error().code == Errc::kCorrupt) {
+      (void)co_await healer_.heal(group, chunk, stretch);
+      some = co_await compareDamaged(group, chunk, member, stretch);
+    }
+    CO_TRY(some);
+    sent += some->sent;
+  }
+  co_return sent;
+}
+
+Task<Result<uint64_t>> Equalizer::chunk(GroupRef group, ChunkId chunk, OsdId member,
+                                        Throttle* throttle) {
+  auto entry = chunks_.use(chunk);
+  uint64_t sent = 0;
+  for (uint32_t from = 0;;) {
+    std::optional<Throttle::Turn> turn;
+    if (throttle != nullptr) turn.emplace(co_await throttle->turn());
+    const BlockRange stretch{from, std::min<uint32_t>(from + kStretch, kBlocksPerChunk)};
+    auto guard = co_await entry->lock.lock(stretch.from, stretch.to, false);
+    auto info = store_.stat(chunk);
+    CO_TRY(info);
+    if (!*info) {
+      // Nothing is stored here, so no mutation of the chunk is committed: they are not to have it.
+      CO_TRY(still(group));
+      auto theirs = co_await members_.digest(member, group->id, chunk, 0, kBlockSize);
+      CO_TRY(theirs);
+      if (!theirs->exists) co_return sent;
+      Mutation gone;
+      gone.kind = Mutation::Kind::kRemove;
+      gone.removed = {chunk};
+      co_return co_await send(group, member, std::move(gone), theirs->version);
+    }
+    auto some = co_await compare(group, chunk, member, stretch);
+    if (!some && some.error().code == Errc::kCorrupt) {
+      guard.unlock();
+      guard = co_await entry->lock.lock(stretch.from, stretch.to, true);
+      CO_TRY(still(group));
+      (void)co_await healer_.heal(group, chunk, stretch);
+      some = co_await compareDamaged(group, chunk, member, stretch);
+    }
+    CO_TRY(some);
+    sent += some->sent;
+    auto ourEnd = endOf(store_, chunk);
+    CO_TRY(ourEnd);
+    from = stretch.to;
+    if (uint64_t{from} * kBlockSize >= std::max(*ourEnd, some->theirEnd)) co_return sent;
+  }
+}
+
+}  // namespace cairn::osd

@@ -1,0 +1,61 @@
+// Makes a chunk of another member equal to ours: the one procedure behind catching up, rebuilding,
+// a new primary's reconciliation and the taking back of what failed.
+//
+// Blocks are compared by hashes of their bytes and only those that differ are sent, as the
+// mutations that a member takes anyway. Stretch by stretch: while one is compared, its blocks are
+// locked shared, so that reads go on and nothing changes them; what changes others reaches the
+// member by itself, or the member is listed as behind again.
+//
+// A block of ours that is damaged is healed first. If it cannot be, neither can the member be made
+// equal: kCorrupt; unless its own is damaged too.
+//
+// One reactor thread. Other errors: those of MemberCalls; kStaleEpoch when the primaryship has
+// ended.
+#pragma once
+
+#include "osd/service/chunk_table.h"
+#include "osd/service/healer.h"
+#include "osd/service/member_calls.h"
+#include "osd/service/throttle.h"
+#include "osd/store.h"
+
+namespace cairn::osd {
+
+class Equalizer {
+ public:
+  // All outlive it.
+  Equalizer(Store& store, ChunkTable& chunks, MapState& map, MemberCalls& members, Healer& healer)
+      : store_(store), chunks_(chunks), map_(map), members_(members), healer_(healer) {}
+
+  // A chunk that we do not have is removed there. Each stretch waits for its turn, if there is a
+  // throttle. Returns the bytes sent.
+  Task<Result<uint64_t>> chunk(GroupRef group, ChunkId chunk, OsdId member, Throttle* throttle);
+  // The same for blocks whose exclusive lock the caller has.
+  Task<Result<uint64_t>> range(GroupRef group, ChunkId chunk, OsdId member, BlockRange range);
+
+ private:
+  struct Progress {
+    uint64_t sent = 0;      // bytes
+    uint32_t theirEnd = 0;  // behind the member's last stored block
+  };
+  Task<Result<Progress>> compare(const GroupRef& group, ChunkId chunk, OsdId member,
+                                 BlockRange range);
+  Task<Result<Progress>> compareDamaged(const GroupRef& group, ChunkId chunk, OsdId member,
+                                        BlockRange range);
+  Task<Result<uint64_t>> send(const GroupRef& group, OsdId member, Mutation mutation,
+                              ChunkVersion version);
+  Result<void> still(const GroupRef& group) const;
+
+  Store& store_;
+  ChunkTable& chunks_;
+  MapState& map_;
+  MemberCalls& members_;
+  Healer& healer_;
+};
+
+// The offset behind the last stored block.
+Result<uint32_t> endOf(Store& store, ChunkId chunk);
+// A hash for each block of what a store answered for a range of `blocks`.
+std::vector<BlockHash> hashesOf(const ReadData& data, uint32_t blocks);
+
+}  // namespace cairn::osd

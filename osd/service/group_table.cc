@@ -1,0 +1,127 @@
+#include "osd/service/group_table.h"
+
+#include <algorithm>
+
+#include "common/base/assert.h"
+
+namespace cairn::osd {
+
+ChunkVersion Group::take(uint64_t count) {
+  const uint64_t first = next_;
+  next_ += count;
+  for (uint64_t n = first; n < next_; ++n) open_.insert(open_.end(), n);
+  return ChunkVersion{first};
+}
+
+void Group::settle(ChunkVersion first, uint64_t count) {
+  for (uint64_t n = first.value; n < first.value + count; ++n) {
+    const size_t erased = open_.erase(n);
+    CAIRN_ASSERT(erased == 1, "a number is settled once");
+  }
+  if (!joiners.empty()) changed.fire();
+}
+
+ChunkVersion Group::committed() const {
+  return ChunkVersion{(open_.empty() ? next_ : *open_.begin()) - 1};
+}
+
+void Group::follow(Joiner& joiner) const {
+  joiner.tracked = joiner.following = true;
+  joiner.followsFrom = ChunkVersion{next_};
+}
+
+bool Group::lacksNothing(const Joiner& joiner) const {
+  return joiner.following && joiner.behind.empty() && joiner.working == 0 &&
+         committed().value + 1 >= joiner.followsFrom.value;
+}
+
+GroupRef GroupTable::find(GroupId id) const {
+  auto it = groups_.find(id);
+  return it == groups_.end() ? nullptr : it->second;
+}
+
+const PlacementGroup* GroupTable::lists(GroupId id) const {
+  if (!map_.map()) return nullptr;
+  auto found = map_.map()->group(id.pool, id.pg);
+  return found ? *found : nullptr;
+}
+
+void GroupTable::end(const GroupRef& group) {
+  group->over = true;
+  group->active = false;
+  for (auto& [id, joiner] : group->joiners) joiner->over = true;
+  group->changed.fire();
+}
+
+void GroupTable::begin(GroupId id) {
+  auto group = std::make_shared<Group>(reactor_, id);
+  groups_[id] = group;
+  followJoiners(*group, *lists(id));
+  onNew_(group);
+}
+
+void GroupTable::followJoiners(Group& group, const PlacementGroup& lists) {
+  std::erase_if(group.joiners, [&](auto& item) {
+    if (std::ranges::count(lists.joining, item.first) != 0) return false;
+    item.second->over = true;
+    return true;
+  });
+  for (OsdId id : lists.joining)
+    if (auto& joiner = group.joiners[id]; !joiner) {
+      joiner = std::make_shared<Joiner>();
+      joiner->id = id;
+    }
+}
+
+void GroupTable::follow() {
+  if (closed_ || !map_.map()) return;
+  const bool lapsed = std::exchange(lapses_, map_.lapses()) != map_.lapses();
+  auto ours = [&](const PlacementGroup& g) {
+    return !g.osds.empty() && g.osds.front() == map_.self();
+  };
+  std::erase_if(groups_, [&](auto& item) {
+    const PlacementGroup* now = lists(item.first);
+    if (!lapsed && now != nullptr && ours(*now)) {
+      followJoiners(*item.second, *now);
+      followSize(*item.second);
+      item.second->changed.fire();
+      return false;
+    }
+    end(item.second);
+    return true;
+  });
+  for (const auto& [poolId, pool] : map_.map()->pools)
+    for (uint32_t i = 0; i < pool.pgs.size(); ++i) {
+      const GroupId id{poolId, PgIndex{i}};
+      if (ours(pool.pgs[i]) && !groups_.contains(id)) begin(id);
+    }
+}
+
+void GroupTable::followSize(Group& group) const {
+  if (group.active && lists(group.id)->osds.size() >= map_.map()->pool(group.id.pool)->minSize)
+    group.committable = true;
+}
+
+void GroupTable::activate(const GroupRef& group, ChunkVersion last) {
+  group->begin(last);
+  group->active = true;
+  followSize(*group);
+  group->changed.fire();
+}
+
+void GroupTable::restart(const GroupRef& group) {
+  if (group->over) return;
+  end(group);
+  groups_.erase(group->id);
+  const PlacementGroup* now = lists(group->id);
+  if (!closed_ && now != nullptr && !now->osds.empty() && now->osds.front() == map_.self())
+    begin(group->id);
+}
+
+void GroupTable::close() {
+  closed_ = true;
+  for (auto& [id, group] : groups_) end(group);
+  groups_.clear();
+}
+
+}  // namespace cairn::osd

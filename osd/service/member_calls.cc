@@ -1,0 +1,117 @@
+#include "osd/service/member_calls.h"
+
+#include <openssl/sha.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/crc/crc32c.h"
+#include "osd/service/request_checks.h"
+
+namespace cairn::osd {
+
+namespace {
+constexpr uint32_t kChangesAtOnce = 4096;
+}  // namespace
+
+BlockHash hashOf(Bytes block) {
+  uint8_t full[SHA256_DIGEST_LENGTH];
+  SHA256(block.data(), block.size(), full);
+  BlockHash hash;
+  std::copy_n(full, hash.size(), hash.begin());
+  return hash;
+}
+
+Task<Result<InMessage>> MemberCalls::call(OsdId to, GroupId group, OutMessage message) {
+  const PlacementGroup* lists = groups_.lists(group);
+  if (lists == nullptr) co_return fail(Errc::kStaleEpoch, "the group is not in the map");
+  auto request = message.body<schema::OsdRequest>();
+  request.setPool(group.pool.value);
+  request.setPg(group.pg.value);
+  request.setPgEpoch(lists->epoch.value);
+  co_return co_await peers_.call(to, std::move(message), timeout_);
+}
+
+Task<Result<void>> MemberCalls::replicate(OsdId to, GroupId group, const Mutation* mutation,
+                                          ChunkVersion number, ChunkVersion committed) {
+  OpTimer timer(probe_.forward, env_.reactor.clock());
+  OutMessage m;
+  auto replicate = m.body<schema::OsdRequest>().initReplicate();
+  replicate.setVersion(number.value);
+  replicate.setCommitted(committed.value);
+  describe(replicate, *mutation);
+  if (mutation->kind == Mutation::Kind::kWrite) m.addPayload(mutation->data);
+  auto answer = co_await call(to, group, std::move(m));
+  CO_TRY(answer);
+  timer.ok();
+  co_return Result<void>{};
+}
+
+Task<Result<MemberChanges>> MemberCalls::changes(OsdId to, GroupId group, Changed after) {
+  OutMessage m;
+  auto request = m.body<schema::OsdRequest>().initChanges();
+  request.setAfter(after.version.value);
+  request.setAfterChunk(after.chunk.value);
+  request.setLimit(kChangesAtOnce);
+  auto answer = co_await call(to, group, std::move(m));
+  CO_TRY(answer);
+  auto reply = answer->body<schema::OsdReply>();
+  if (!reply.isChanges()) co_return fail(Errc::kBadMessage, "not an answer to changes");
+  auto got = reply.getChanges();
+  MemberChanges out;
+  out.state = {ChunkVersion{got.getCommitted()}, ChunkVersion{got.getLast()},
+               ChunkVersion{got.getTrimmed()}};
+  out.changes.reserve(got.getChanges().size());
+  for (auto c : got.getChanges())
+    out.changes.push_back({ChunkVersion{c.getVersion()}, ChunkId{c.getChunk()}, c.getRemoved()});
+  out.more = got.getMore();
+  if (out.more && (out.changes.empty() || !(after < out.changes.back())))
+    co_return fail(Errc::kBadMessage, "a list of changes that does not go on");
+  co_return out;
+}
+
+Task<Result<MemberDigest>> MemberCalls::digest(OsdId to, GroupId group, ChunkId chunk,
+                                               uint32_t offset, uint32_t length) {
+  OutMessage m;
+  auto request = m.body<schema::OsdRequest>().initDigest();
+  request.setChunk(chunk.value);
+  request.setOffset(offset);
+  request.setLength(length);
+  auto answer = co_await call(to, group, std::move(m));
+  CO_TRY(answer);
+  auto reply = answer->body<schema::OsdReply>();
+  if (!reply.isDigest()) co_return fail(Errc::kBadMessage, "not an answer to digest");
+  auto got = reply.getDigest();
+  MemberDigest out{got.getExists(), ChunkVersion{got.getVersion()}, got.getEnd(), {}};
+  const Bytes hashes = asBytes(got.getHashes());
+  out.hashes.resize(length / kBlockSize);
+  if (hashes.size() != out.hashes.size() * sizeof(BlockHash))
+    co_return fail(Errc::kBadMessage, "a digest of the wrong length");
+  std::memcpy(out.hashes.data(), hashes.data(), hashes.size());
+  co_return out;
+}
+
+Task<Result<ReadData>> MemberCalls::fetch(OsdId to, GroupId group, ChunkId chunk, uint32_t offset,
+                                          uint32_t length) {
+  OutMessage m;
+  auto request = m.body<schema::OsdRequest>().initFetch();
+  request.setChunk(chunk.value);
+  request.setOffset(offset);
+  request.setLength(length);
+  auto answer = co_await call(to, group, std::move(m));
+  CO_TRY(answer);
+  auto reply = answer->body<schema::OsdReply>();
+  if (!reply.isRead()) co_return fail(Errc::kBadMessage, "not an answer to fetch");
+  auto got = reply.getRead();
+  ReadData out;
+  out.version = ChunkVersion{got.getVersion()};
+  out.hole = got.getHole();
+  if (out.hole) co_return out;
+  const Bytes crcs = asBytes(got.getCrcs());
+  CO_TRY(checkPayload(offset, length, answer->payload(), crcs));
+  out.data = answer->payload();
+  out.crcs = toCrcs(crcs);
+  co_return out;
+}
+
+}  // namespace cairn::osd

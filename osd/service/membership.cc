@@ -1,0 +1,98 @@
+#include "osd/service/membership.h"
+
+#include <algorithm>
+
+#include "common/logging/log.h"
+
+namespace cairn::osd {
+
+namespace {
+constexpr Duration kRetry = 50ms;
+constexpr Duration kLeaseCheck = 100ms;
+}  // namespace
+
+Membership::Membership(Env& env, MapState& map, GroupTable& groups, MapSource& source)
+    : env_(env), map_(map), groups_(groups), source_(source), work_(env.reactor) {}
+
+// Whether the MDS can no longer come to count `member`: it does not now, and the group has another
+// epoch than any report of ours that would make it.
+bool Membership::excluded(const PlacementGroup& lists, OsdId member, const Wish& wish) const {
+  return std::ranges::count(lists.osds, member) == 0 && lists.epoch > wish.announcedAt;
+}
+
+Task<Result<void>> Membership::exclude(GroupRef group, OsdId member) {
+  const Key key{group->id, member};
+  Wish& mine = wishes_[key];
+  if (mine.synced) mine = {};
+  if (auto joiner = group->joiners.find(member);
+      joiner != group->joiners.end() && joiner->second->announced)
+    if (const PlacementGroup* lists = groups_.lists(group->id)) mine.announcedAt = lists->epoch;
+  const Wish wish = mine;
+  work_.set();
+  while (true) {
+    if (group->over || stopped_) co_return fail(Errc::kStaleEpoch, "not the primary any more");
+    if (!map_.leased())
+      co_return fail(Errc::kUnavailable, "the lease ended before a member could be taken out");
+    const PlacementGroup* lists = groups_.lists(group->id);
+    if (lists == nullptr || excluded(*lists, member, wish)) break;
+    co_await group->changed.event().waitFor(kLeaseCheck);
+  }
+  if (auto joiner = group->joiners.find(member); joiner != group->joiners.end())
+    joiner->second->announced = false;
+  co_return Result<void>{};
+}
+
+void Membership::announce(const GroupRef& group, Joiner& joiner) {
+  joiner.announced = true;
+  wishes_[{group->id, joiner.id}] = {.synced = true, .announcedAt = {}};
+  work_.set();
+}
+
+// What is still to be said; drops what has come true or is not ours to say.
+std::vector<GroupReport> Membership::due() {
+  std::vector<GroupReport> reports;
+  std::erase_if(wishes_, [&](auto& item) {
+    const auto& [group, member] = item.first;
+    const GroupRef ours = groups_.find(group);
+    const PlacementGroup* lists = groups_.lists(group);
+    if (!ours || lists == nullptr) return true;
+    const Wish& wish = item.second;
+    if (wish.synced ? std::ranges::count(lists->joining, member) == 0
+                    : excluded(*lists, member, wish))
+      return true;
+    reports.push_back({group, lists->epoch, member, wish.synced});
+    return false;
+  });
+  return reports;
+}
+
+Task<void> Membership::run() {
+  while (!stopped_) {
+    std::vector<GroupReport> reports = due();
+    if (reports.empty() || !map_.leased()) {
+      work_.reset();
+      if (reports.empty())
+        co_await work_.wait();
+      else
+        co_await work_.waitFor(kLeaseCheck);
+      continue;
+    }
+    // Those that fail come first: writes wait for them.
+    std::ranges::partition(reports, [](const GroupReport& r) { return !r.synced; });
+    const MapEpoch before = map_.epoch();
+    auto told = co_await source_.report(std::move(reports));
+    if (stopped_ || (told && map_.epoch() != before)) continue;
+    if (!told)
+      env_.log.warning("the MDS could not be told of a change in a group",
+                       {{"reason", told.error().text()}});
+    work_.reset();
+    co_await work_.waitFor(kRetry);
+  }
+}
+
+void Membership::stop() {
+  stopped_ = true;
+  work_.set();
+}
+
+}  // namespace cairn::osd

@@ -1,0 +1,148 @@
+#include "osd/service/peering.h"
+
+#include <algorithm>
+
+#include "common/logging/log.h"
+
+namespace cairn::osd {
+
+namespace {
+
+constexpr uint64_t kGroupsAtOnce = 64, kChunksAtOnce = 16;
+constexpr size_t kPage = 4096;
+constexpr Duration kFirstPause = 20ms, kLongestPause = 200ms;
+
+Changed behind(ChunkVersion version) {
+  return {version, ChunkId{UINT64_MAX}, false};
+}
+
+}  // namespace
+
+Result<std::vector<Changed>> changesHere(Store& store, GroupId group, ChunkVersion after) {
+  std::vector<Changed> all;
+  Changed from = behind(after);
+  while (true) {
+    auto page = store.changes(group, from, kPage);
+    TRY(page);
+    all.insert(all.end(), page->begin(), page->end());
+    if (page->size() < kPage) return all;
+    from = page->back();
+  }
+}
+
+Peering::Peering(Env& env, Store& store, MapState& map, GroupTable& groups, MapSource& source,
+                 MemberCalls& members, Membership& membership, Equalizer& equalizer)
+    : env_(env),
+      store_(store),
+      map_(map),
+      groups_(groups),
+      source_(source),
+      members_(members),
+      membership_(membership),
+      equalizer_(equalizer),
+      groupsAtOnce_(env.reactor, kGroupsAtOnce),
+      chunksAtOnce_(env.reactor, kChunksAtOnce) {}
+
+Task<void> Peering::activate(GroupRef group) {
+  Duration pause = kFirstPause;
+  while (!group->over) {
+    co_await groupsAtOnce_.acquire();
+    Result<void> done = fail(Errc::kBadMessage, "a member's answer is not readable");
+    try {
+      done = co_await attempt(group);
+    } catch (const kj::Exception&) {  // `done` says it
+    }
+    groupsAtOnce_.release();
+    if (done || group->over) break;
+    env_.log.debug("a group is not ready", {{"pool", group->id.pool.value},
+                                            {"group", group->id.pg.value},
+                                            {"reason", done.error().text()}});
+    co_await group->changed.event().waitFor(pause);
+    pause = std::min(pause * 2, kLongestPause);
+  }
+}
+
+Task<Result<void>> Peering::attempt(const GroupRef& group) {
+  if (!map_.leased()) co_return fail(Errc::kUnavailable, "no lease");
+  const PlacementGroup* lists = groups_.lists(group->id);
+  const MapEpoch epoch = lists->epoch;
+  if (map_.adopted() < epoch) {
+    source_.poke();
+    co_return fail(Errc::kUnavailable, "an OSD with an older map may still serve");
+  }
+  auto ours = store_.groupState(group->id);
+  CO_TRY(ours);
+  const std::vector<OsdId> others(lists->osds.begin() + 1, lists->osds.end());
+
+  std::vector<Task<Result<MemberChanges>>> asks;
+  for (OsdId id : others) asks.push_back(changesOf(group, id, ours->committed));
+  auto answers = co_await whenAll(env_.reactor, std::move(asks));
+  ChunkVersion committed = ours->committed, last = ours->last;
+  for (size_t i = 0; i < others.size(); ++i) {
+    if (!answers[i]) {
+      const Error why = answers[i].error();
+      if (why.code == Errc::kStaleEpoch) (void)co_await source_.refresh(MapEpoch{epoch.value + 1});
+      if (why.code != Errc::kUnavailable) co_return fail(why);
+      env_.log.warning("a member does not answer and is taken out",
+                       {{"osd", others[i].value}, {"reason", why.message}});
+      CO_TRY(co_await membership_.exclude(group, others[i]));
+      co_return fail(why);
+    }
+    committed = std::max(committed, answers[i]->state.committed);
+    last = std::max(last, answers[i]->state.last);
+  }
+
+  auto here = changesHere(store_, group->id, committed);
+  CO_TRY(here);
+  std::vector<Task<Result<void>>> tasks;
+  for (size_t i = 0; i < others.size(); ++i) {
+    std::set<ChunkId> chunks;
+    for (const Changed& c : *here) chunks.insert(c.chunk);
+    for (const Changed& c : answers[i]->changes)
+      if (c.version > committed) chunks.insert(c.chunk);
+    if (!chunks.empty()) tasks.push_back(reconcile(group, others[i], std::move(chunks)));
+  }
+  for (auto& done : co_await whenAll(env_.reactor, std::move(tasks))) CO_TRY(done);
+
+  // Whoever came or left meanwhile has not been asked.
+  if (group->over || !map_.leased() || groups_.lists(group->id)->epoch != epoch)
+    co_return fail(Errc::kUnavailable, "the group changed meanwhile");
+  groups_.activate(group, last);
+  co_return Result<void>{};
+}
+
+Task<Result<MemberChanges>> Peering::changesOf(GroupRef group, OsdId member, ChunkVersion after) {
+  auto all = co_await members_.changes(member, group->id, behind(after));
+  CO_TRY(all);
+  while (all->more) {
+    auto page = co_await members_.changes(member, group->id, all->changes.back());
+    CO_TRY(page);
+    all->changes.insert(all->changes.end(), page->changes.begin(), page->changes.end());
+    all->more = page->more;
+  }
+  co_return all;
+}
+
+Task<Result<void>> Peering::reconcile(GroupRef group, OsdId member, std::set<ChunkId> chunks) {
+  std::vector<Task<Result<uint64_t>>> tasks;
+  tasks.reserve(chunks.size());
+  for (ChunkId chunk : chunks) tasks.push_back(equalize(group, member, chunk));
+  auto results = co_await whenAll(env_.reactor, std::move(tasks));
+  for (auto& done : results) {
+    if (done) continue;
+    const Error why = done.error();
+    if (why.code == Errc::kUnavailable || why.code == Errc::kNoSpace)
+      CO_TRY(co_await membership_.exclude(group, member));
+    co_return fail(why);
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<uint64_t>> Peering::equalize(GroupRef group, OsdId member, ChunkId chunk) {
+  co_await chunksAtOnce_.acquire();
+  auto done = co_await equalizer_.chunk(group, chunk, member, nullptr);
+  chunksAtOnce_.release();
+  co_return done;
+}
+
+}  // namespace cairn::osd

@@ -1,0 +1,202 @@
+#include "osd/service/recovery.h"
+
+#include <algorithm>
+
+#include "common/logging/log.h"
+#include "osd/service/peering.h"
+
+namespace cairn::osd {
+
+namespace {
+constexpr size_t kJoinersAtOnce = 8;
+constexpr size_t kChunksAtOnce = 4;  // of one joiner
+constexpr Duration kPause = 200ms;   // after a failure
+constexpr Duration kProbe = 1s;
+constexpr Duration kTidyEvery = 5s;
+}  // namespace
+
+Recovery::Recovery(Env& env, Store& store, MapState& map, GroupTable& groups, MemberCalls& members,
+                   Peers& peers, Membership& membership, Equalizer& equalizer, Throttle& throttle)
+    : env_(env),
+      store_(store),
+      map_(map),
+      groups_(groups),
+      members_(members),
+      peers_(peers),
+      membership_(membership),
+      equalizer_(equalizer),
+      throttle_(throttle),
+      work_(env.reactor),
+      stop_(env.reactor),
+      scope_(env.reactor) {}
+
+// The most endangered first.
+std::vector<Recovery::Case> Recovery::waiting() {
+  std::vector<Case> cases;
+  if (!map_.leased()) return cases;
+  for (const auto& [id, group] : groups_.all()) {
+    if (!group->active) continue;
+    const size_t copies = groups_.lists(id)->osds.size();
+    for (const auto& [osd, joiner] : group->joiners)
+      if (!joiner->announced && !joiner->over && !running_.contains(joiner))
+        cases.push_back({group, joiner, copies});
+  }
+  std::ranges::sort(cases, {}, [](const Case& c) { return std::pair(c.copies, c.group->id); });
+  return cases;
+}
+
+Task<void> Recovery::run() {
+  while (!stopped_) {
+    work_.reset();
+    for (Case& c : waiting()) {
+      if (running_.size() >= kJoinersAtOnce) break;
+      running_.insert(c.joiner);
+      scope_.spawn(bringUp(std::move(c.group), std::move(c.joiner)));
+    }
+    if (env_.reactor.now() - tidied_ >= kTidyEvery) co_await tidy();
+    co_await work_.waitFor(kPause);
+  }
+  co_await scope_.join();
+}
+
+void Recovery::stop() {
+  stopped_ = true;
+  work_.set();
+  stop_.set();
+}
+
+Task<void> Recovery::bringUp(GroupRef group, JoinerRef joiner) {
+  Result<void> done = fail(Errc::kBadMessage, "its answer is not readable");
+  try {
+    done = co_await attempt(group, joiner);
+  } catch (const kj::Exception&) {  // `done` says it
+  }
+  if (!done && !joiner->over && !stopped_) {
+    env_.log.debug("recovery has to wait", {{"osd", joiner->id.value},
+                                            {"pool", group->id.pool.value},
+                                            {"group", group->id.pg.value},
+                                            {"reason", done.error().text()}});
+    (void)co_await stop_.waitFor(kPause);
+  }
+  running_.erase(joiner);
+  work_.set();
+}
+
+Task<Result<void>> Recovery::attempt(const GroupRef& group, const JoinerRef& joiner) {
+  if (peers_.isSuspect(joiner->id) && !co_await peers_.probe(joiner->id, kProbe))
+    co_return fail(Errc::kUnavailable, "it does not answer");
+  if (!joiner->tracked)
+    CO_TRY(co_await list(group, joiner));
+  else if (!joiner->following)
+    group->follow(*joiner);
+  std::vector<Task<Result<void>>> workers;
+  for (size_t i = 0; i < kChunksAtOnce; ++i) workers.push_back(work(group, joiner));
+  for (auto& done : co_await whenAll(env_.reactor, std::move(workers))) CO_TRY(done);
+  while (!joiner->over && !stopped_ && joiner->following && joiner->behind.empty()) {
+    if (group->lacksNothing(*joiner)) {
+      membership_.announce(group, *joiner);
+      env_.log.debug("a member is in sync", {{"osd", joiner->id.value},
+                                             {"pool", group->id.pool.value},
+                                             {"group", group->id.pg.value}});
+      break;
+    }
+    co_await group->changed.event().waitFor(kPause);  // for mutations that began before it followed
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Recovery::list(const GroupRef& group, const JoinerRef& joiner) {
+  auto theirs = co_await members_.changes(joiner->id, group->id,
+                                          {ChunkVersion{UINT64_MAX}, ChunkId{UINT64_MAX}, false});
+  CO_TRY(theirs);
+  auto ours = store_.groupState(group->id);
+  CO_TRY(ours);
+  const ChunkVersion known = theirs->state.committed;
+  if (joiner->over || group->over) co_return fail(Errc::kStaleEpoch, "it left the group");
+  group->follow(*joiner);
+  // It may still have chunks whose removal we have forgotten.
+  Changed from{known < ours->trimmed ? ChunkVersion{} : known, ChunkId{UINT64_MAX}, false};
+  if (known < ours->trimmed) from.chunk = {};
+  bool more = true;
+  while (more && !joiner->over) {
+    auto page = co_await members_.changes(joiner->id, group->id, from);
+    if (!page) {
+      joiner->tracked = joiner->following = false;
+      joiner->behind.clear();
+      co_return fail(page.error());
+    }
+    for (const Changed& c : page->changes) joiner->behind.insert(c.chunk);
+    more = page->more;
+    if (more) from = page->changes.back();
+  }
+  auto here = changesHere(store_, group->id, known);
+  CO_TRY(here);
+  for (const Changed& c : *here) joiner->behind.insert(c.chunk);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Recovery::work(GroupRef group, JoinerRef joiner) {
+  while (!stopped_ && !joiner->over && joiner->following && !joiner->behind.empty()) {
+    const ChunkId chunk = *joiner->behind.begin();
+    joiner->behind.erase(joiner->behind.begin());
+    ++joiner->working;
+    Result<uint64_t> done = fail(Errc::kBadMessage, "its answer is not readable");
+    try {
+      done = co_await equalizer_.chunk(group, chunk, joiner->id, &throttle_);
+    } catch (const kj::Exception&) {  // `done` says it
+    }
+    --joiner->working;
+    if (!done) {
+      joiner->behind.insert(chunk);
+      co_return fail(done.error());
+    }
+    bytesDone_ += *done;
+  }
+  co_return Result<void>{};
+}
+
+RecoveryProgress Recovery::progress() {
+  RecoveryProgress p{0, 0, bytesDone_};
+  const Space space = store_.space();
+  const uint64_t groups = std::max<size_t>(groups_.all().size(), 1);
+  for (const auto& [id, group] : groups_.all())
+    for (const auto& [osd, joiner] : group->joiners)
+      p.chunksLeft += joiner->tracked ? joiner->behind.size() + joiner->working
+                                      : space.chunks / groups;  // not listed yet
+  p.bytesLeft = p.chunksLeft * (space.chunks == 0 ? 0 : space.usedBytes / space.chunks);
+  return p;
+}
+
+// ---- What is not needed any more ----
+
+Task<void> Recovery::tidy() {
+  tidied_ = env_.reactor.now();
+  if (!map_.leased()) co_return;
+  auto known = store_.groups();
+  if (!known) co_return;
+  for (GroupId id : *known) {
+    const PlacementGroup* lists = groups_.lists(id);
+    if (stopped_ || lists == nullptr) continue;
+    const Pool* pool = map_.map()->pool(id.pool);
+    if (lists->osds.size() < pool->width() || !lists->joining.empty()) continue;
+    if (std::ranges::count(lists->osds, map_.self()) == 0) {
+      co_await drop(id);
+    } else if (auto state = store_.groupState(id); state && state->trimmed < state->committed) {
+      if (auto done = store_.trimRemovals(id, state->committed); !done) co_return;
+    }
+  }
+}
+
+// The group has all its copies elsewhere.
+Task<void> Recovery::drop(GroupId group) {
+  env_.log.info("a group has moved away and is removed here",
+                {{"pool", group.pool.value}, {"group", group.pg.value}});
+  dropping_.insert(group);
+  auto done = co_await store_.dropGroup(group);
+  dropping_.erase(group);
+  if (!done)
+    env_.log.warning("a group could not be removed",
+                     {{"group", group.pg.value}, {"reason", done.error().text()}});
+}
+
+}  // namespace cairn::osd

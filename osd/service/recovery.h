@@ -1,0 +1,73 @@
+// Brings the members that are joining our groups up to date: those that were away, those that are
+// new, those that failed in a mutation. And gives back what a group left here that moved away.
+//
+// A joiner is sent every new mutation from when its recovery begins; then what it may lack is
+// listed once: all that changed, here or there, behind the number up to which it knows all to be
+// committed. (The store's history of a group is never cut off but for removals: if it was cut
+// behind what the joiner has, all chunks of the joiner are looked at.) Each is made equal; when
+// nothing is left, the MDS is told and counts it as in sync.
+//
+// Groups with the fewest copies come first. One reactor thread.
+#pragma once
+
+#include <set>
+
+#include "common/base/env.h"
+#include "osd/service/equalizer.h"
+#include "osd/service/group_table.h"
+#include "osd/service/membership.h"
+
+namespace cairn::osd {
+
+class Recovery {
+ public:
+  // All outlive it.
+  Recovery(Env& env, Store& store, MapState& map, GroupTable& groups, MemberCalls& members,
+           Peers& peers, Membership& membership, Equalizer& equalizer, Throttle& throttle);
+  Recovery(const Recovery&) = delete;
+  Recovery& operator=(const Recovery&) = delete;
+
+  // Until stop(); ends when all that it began has ended.
+  Task<void> run();
+  void stop();
+  // The map or a group changed.
+  void wake() { work_.set(); }
+
+  [[nodiscard]] RecoveryProgress progress();
+  // What is left of the group is being removed: nobody may rely on it.
+  [[nodiscard]] bool dropping(GroupId group) const { return dropping_.contains(group); }
+
+ private:
+  using JoinerRef = std::shared_ptr<Joiner>;
+  struct Case {
+    GroupRef group;
+    JoinerRef joiner;
+    size_t copies;  // beyond what the pool needs to take changes
+  };
+  std::vector<Case> waiting();
+  Task<void> bringUp(GroupRef group, JoinerRef joiner);
+  Task<Result<void>> attempt(const GroupRef& group, const JoinerRef& joiner);
+  Task<Result<void>> list(const GroupRef& group, const JoinerRef& joiner);
+  Task<Result<void>> work(GroupRef group, JoinerRef joiner);
+  Task<void> tidy();
+  Task<void> drop(GroupId group);
+
+  Env& env_;
+  Store& store_;
+  MapState& map_;
+  GroupTable& groups_;
+  MemberCalls& members_;
+  Peers& peers_;
+  Membership& membership_;
+  Equalizer& equalizer_;
+  Throttle& throttle_;
+  std::set<JoinerRef> running_;
+  std::set<GroupId> dropping_;
+  uint64_t bytesDone_ = 0;
+  bool stopped_ = false;
+  TimePoint tidied_{};
+  Event work_, stop_;
+  TaskScope scope_;
+};
+
+}  // namespace cairn::osd

@@ -1,0 +1,135 @@
+// What the primary of a group asks of this OSD as another member.
+#include <algorithm>
+#include <cstring>
+
+#include "osd/service/request_checks.h"
+#include "osd/service/service.h"
+
+namespace cairn::osd {
+
+namespace {
+constexpr uint32_t kMaxChanges = 4096;
+}
+
+Result<void> Service::checkPrimary(const Placement& at, const Identity& sender) const {
+  const OsdId primary = at.group->osds.empty() ? OsdId{} : at.group->osds.front();
+  if (sender.role == schema::Hello::Role::OSD && sender.peer == primary.value &&
+      primary != map_.self())
+    return {};
+  return fail(Errc::kStaleEpoch, "this is for the primary to ask, osd." +
+                                     std::to_string(primary.value) + ", in map epoch " +
+                                     std::to_string(map_.epoch().value));
+}
+
+Task<Result<OutMessage>> Service::replicate(Context ctx, schema::Replicate::Reader request,
+                                            Buffer payload, Identity sender) {
+  auto m = parseMutation(request);
+  CO_TRY(m);
+  if (m->kind == Mutation::Kind::kWrite) {
+    const Bytes crcs = asBytes(request.getWrite().getCrcs());
+    CO_TRY(checkPayload(m->offset, m->length, payload, crcs));
+    m->crcs = toCrcs(crcs);
+    m->data = std::move(payload);
+  }
+  const Stamp stamp{{ctx.target.pool, ctx.target.pg},
+                    ChunkVersion{request.getVersion()},
+                    ChunkVersion{request.getCommitted()}};
+  CO_TRY(co_await admit(ctx, Need::kMember, std::nullopt));
+  const Locked locked = co_await lock(*m);
+  auto served = recheck(ctx, Need::kMember, std::nullopt);
+  CO_TRY(served);
+  for (const ChunkTable::Ref& chunk : locked.chunks)
+    CO_TRY(MapState::checkChunk(served->at, ctx.target, chunk.id()));
+  CO_TRY(checkPrimary(served->at, sender));
+  const uint64_t bytes = m->data.size();
+  CO_TRY(co_await replicator_.apply(std::move(*m), stamp));
+  probe_.bytesReplicated += bytes;
+  OutMessage out = reply(ctx.target);
+  out.body<schema::OsdReply>().setVersion(stamp.version.value);
+  co_return out;
+}
+
+Task<Result<OutMessage>> Service::changes(Context ctx, Changed after, uint32_t limit,
+                                          Identity sender) {
+  auto served = co_await admit(ctx, Need::kMember, std::nullopt);
+  CO_TRY(served);
+  CO_TRY(checkPrimary(served->at, sender));
+  const GroupId group{ctx.target.pool, ctx.target.pg};
+  limit = std::clamp<uint32_t>(limit, 1, kMaxChanges);
+  auto state = store_.groupState(group);
+  CO_TRY(state);
+  auto found = store_.changes(group, after, limit);
+  CO_TRY(found);
+  OutMessage out = reply(ctx.target);
+  auto r = out.body<schema::OsdReply>().initChanges();
+  r.setCommitted(state->committed.value);
+  r.setLast(state->last.value);
+  r.setTrimmed(state->trimmed.value);
+  auto list = r.initChanges(static_cast<uint32_t>(found->size()));
+  for (uint32_t i = 0; i < found->size(); ++i) {
+    list[i].setChunk((*found)[i].chunk.value);
+    list[i].setVersion((*found)[i].version.value);
+    list[i].setRemoved((*found)[i].removed);
+  }
+  r.setMore(found->size() == limit);
+  co_return out;
+}
+
+Task<Result<OutMessage>> Service::digest(Context ctx, ChunkId chunk, uint32_t offset,
+                                         uint32_t length, Identity sender) {
+  CO_TRY(checkRange(offset, length, true));
+  if (length > kMaxIoBytes) co_return fail(Errc::kInvalid, "a digest of more than 4 MiB");
+  CO_TRY(co_await admit(ctx, Need::kMember, chunk));
+  auto entry = chunks_.use(chunk);
+  const BlockRange range = blocksOf(offset, length);
+  auto guard = co_await entry->lock.lock(range.from, range.to, false);
+  auto served = recheck(ctx, Need::kMember, chunk);
+  CO_TRY(served);
+  CO_TRY(checkPrimary(served->at, sender));
+  auto info = store_.stat(chunk);
+  CO_TRY(info);
+  auto end = endOf(store_, chunk);
+  CO_TRY(end);
+  std::vector<BlockHash> hashes;
+  auto data = co_await store_.read(chunk, offset, length);
+  if (data) {
+    hashes = hashesOf(*data, range.to - range.from);
+  } else if (data.error().code == Errc::kCorrupt) {
+    // Block by block: one that is damaged says nothing of the others.
+    for (uint32_t block = range.from; block < range.to; ++block) {
+      auto one = co_await store_.read(chunk, static_cast<uint32_t>(block * kBlockSize),
+                                      static_cast<uint32_t>(kBlockSize));
+      hashes.push_back(one ? hashesOf(*one, 1).front() : kDamagedHash);
+    }
+  } else {
+    co_return fail(data.error());
+  }
+  OutMessage out = reply(ctx.target);
+  auto r = out.body<schema::OsdReply>().initDigest();
+  r.setExists(info->has_value());
+  if (*info) r.setVersion((*info)->version.value);
+  r.setEnd(*end);
+  auto bytes = r.initHashes(static_cast<uint32_t>(hashes.size() * sizeof(BlockHash)));
+  std::memcpy(bytes.begin(), hashes.data(), bytes.size());
+  co_return out;
+}
+
+Task<Result<OutMessage>> Service::fetch(Context ctx, ChunkId chunk, uint32_t offset,
+                                        uint32_t length, Identity sender) {
+  CO_TRY(checkRange(offset, length, true));
+  if (length > kMaxIoBytes) co_return fail(Errc::kInvalid, "more than 4 MiB");
+  CO_TRY(co_await admit(ctx, Need::kMember, chunk));
+  auto entry = chunks_.use(chunk);
+  const BlockRange range = blocksOf(offset, length);
+  auto guard = co_await entry->lock.lock(range.from, range.to, false);
+  auto served = recheck(ctx, Need::kMember, chunk);
+  CO_TRY(served);
+  CO_TRY(checkPrimary(served->at, sender));
+  auto data = co_await store_.read(chunk, offset, length);
+  CO_TRY(data);
+  OutMessage out = reply(ctx.target);
+  fillRead(out, std::move(*data));
+  co_return out;
+}
+
+}  // namespace cairn::osd

@@ -1,0 +1,48 @@
+// Background work (recovery, scrub) beside clients: with nobody else there it may do much at once;
+// while clients are being served it does one thing at a time and then rests for as long as that
+// took. One reactor thread.
+#pragma once
+
+#include <optional>
+
+#include "common/reactor/sync.h"
+
+namespace cairn::osd {
+
+class Throttle {
+ public:
+  explicit Throttle(Reactor& reactor);
+  Throttle(const Throttle&) = delete;
+  Throttle& operator=(const Throttle&) = delete;
+
+  // A client's request was taken.
+  void noteClient() { lastClient_ = reactor_.now(); }
+  [[nodiscard]] bool clientsServed() const;
+
+  // Leave to do one thing, of about a megabyte, until it dies.
+  class Turn {
+   public:
+    Turn(Throttle& throttle, AsyncMutex::Guard alone);
+    Turn(Turn&& o) noexcept
+        : throttle_(std::exchange(o.throttle_, nullptr)),
+          alone_(std::move(o.alone_)),
+          began_(o.began_) {}
+    Turn& operator=(Turn&&) = delete;
+    ~Turn();
+
+   private:
+    Throttle* throttle_;
+    AsyncMutex::Guard alone_;
+    TimePoint began_;
+  };
+  Task<Turn> turn();
+
+ private:
+  Reactor& reactor_;
+  Semaphore slots_;
+  AsyncMutex alone_;
+  TimePoint lastClient_{};
+  Duration rest_{};
+};
+
+}  // namespace cairn::osd
