@@ -199,12 +199,14 @@ Task<std::optional<Result<void>>> FileLocks::awaitGrant(Ask& ask) {
 Task<void> FileLocks::unlockRanges(InodeId ino, uint64_t owner) {
   const Key key{ino, LockSpace::kRange, owner};
   if (nothingThere(key, {})) co_return;
+  Closing closing(*this, ino);
   Ask ask(key, {});
   if (!co_await run(ask)) held_.erase(key);
 }
 
 Task<void> FileLocks::released(std::shared_ptr<Handle> h) {
   const InodeId ino = h->file->ino();
+  Closing closing(*this, ino);
   std::vector<Key> keys;
   for (auto it = held_.lower_bound({ino, LockSpace::kFlock, 0});
        it != held_.end() && it->first.ino == ino; ++it)
@@ -214,6 +216,24 @@ Task<void> FileLocks::released(std::shared_ptr<Handle> h) {
     Ask ask(key, {});
     if (!co_await run(ask)) held_.erase(key);
   }
+}
+
+Task<void> FileLocks::closesTold(InodeId ino) {
+  const uint64_t last = lastClosing_;
+  auto some = [&] {
+    auto first = closings_.lower_bound({ino, 0});
+    return first != closings_.end() && first->first == ino && first->second <= last;
+  };
+  while (some()) co_await closed_.wait();
+}
+
+bool FileLocks::tookThroughAnother(const Handle& h, const LockRequest& what) const {
+  if (what.piece.type == LockType::kNone) return false;
+  auto it = held_.find({h.file->ino(), what.space, what.owner});
+  return it != held_.end() && std::ranges::any_of(it->second.through, [&](auto& weak) {
+           const auto other = weak.lock();
+           return other && other.get() != &h;
+         });
 }
 
 // ---- Hooks ----

@@ -12,18 +12,22 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "client/core/file.h"
 #include "client/core/held_lock.h"
+#include "client/core/pulse.h"
 
 namespace cairn::client {
 
 class FileLocks {
  public:
   // All outlive it. Nothing runs here when it is destroyed.
-  FileLocks(Env& env, MdsOps& mds, Event& stop) : env_(env), mds_(mds), stop_(stop) {}
+  FileLocks(Env& env, MdsOps& mds, Event& stop)
+      : env_(env), mds_(mds), stop_(stop), closed_(env.reactor) {}
   FileLocks(const FileLocks&) = delete;
   FileLocks& operator=(const FileLocks&) = delete;
 
@@ -34,6 +38,12 @@ class FileLocks {
   // Nobody has the handle any more: what was locked through it goes. Range locks that are left by
   // now are of open file descriptions: those of processes went when they closed it.
   Task<void> released(std::shared_ptr<Handle> h);
+  // Until the MDS knows of those two what was begun of them on this inode.
+  Task<void> closesTold(InodeId ino);
+  // Whether the same owner has locked through another handle. The kernel gives the number of an
+  // open file that has ended to the next one: unless it is a process with several descriptors,
+  // the release of that handle is still to come, and must come first.
+  [[nodiscard]] bool tookThroughAnother(const Handle& h, const LockRequest& what) const;
 
   // ---- Hooks of the session ----
   // A new connection begins: what is held; whoever waits will ask again.
@@ -73,6 +83,24 @@ class FileLocks {
   };
   using Asks = std::list<Ask*>;
 
+  // One of closesTold()'s, while it lives.
+  class Closing {
+   public:
+    Closing(FileLocks& locks, InodeId ino) : locks_(locks), at_(ino, ++locks.lastClosing_) {
+      locks_.closings_.insert(at_);
+    }
+    ~Closing() {
+      locks_.closings_.erase(at_);
+      locks_.closed_.fire();
+    }
+    Closing(const Closing&) = delete;
+    Closing& operator=(const Closing&) = delete;
+
+   private:
+    FileLocks& locks_;
+    const std::pair<InodeId, uint64_t> at_;
+  };
+
   Task<Result<void>> settle(Ask& ask);
   // nullopt: it is to be asked again.
   Task<std::optional<Result<void>>> awaitGrant(Ask& ask);
@@ -97,6 +125,9 @@ class FileLocks {
   Asks asks_;
   std::unordered_map<uint64_t, Ask*> waits_;  // of asks_, by id
   uint64_t lastId_ = 0;
+  std::set<std::pair<InodeId, uint64_t>> closings_;  // by inode, in the order in which they began
+  uint64_t lastClosing_ = 0;
+  Pulse closed_;
 };
 
 }  // namespace cairn::client

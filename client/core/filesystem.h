@@ -271,6 +271,10 @@ class Filesystem {
   [[nodiscard]] virtual std::vector<PageWait> pageWaits(InodeId ino) const = 0;
   // There is one more. May be empty. Called on the reactor's thread; it must not wait.
   std::function<void(InodeId)> onPageWait;
+  // Completes when every close of the file that was over when it was called has come here as a
+  // release(): the cache above may tell of it later than those who close. Nothing is waited for
+  // that could wait for a file lock. May be empty. Called on the reactor's thread.
+  std::function<Task<void>(InodeId)> onHearCloses;
   // Pages of the file that were cached before are not true: an answer with its attributes waits
   // until they are gone. May be empty. Called on the reactor's thread while a request of that inode
   // is served: it must not wait.

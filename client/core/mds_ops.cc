@@ -338,6 +338,15 @@ Task<Result<void>> MdsOps::cancelLock(uint64_t id, bool once) {
   co_return Result<void>{};
 }
 
+Task<Result<void>> MdsOps::lockProbed(InodeId ino, uint64_t serial) {
+  CO_TRY(co_await session_.query([=](Request r) {
+    auto probed = r.initLockProbed();
+    probed.setIno(ino.value);
+    probed.setSerial(serial);
+  }));
+  co_return Result<void>{};
+}
+
 namespace {
 void fillChunks(schema::Chunks::Builder c, InodeId ino, uint32_t first, uint32_t count) {
   c.setIno(ino.value);

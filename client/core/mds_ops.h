@@ -110,6 +110,8 @@ class MdsOps {
   Task<Result<LockPiece>> testLock(HeldLock what);
   // Tried once, or until it is answered.
   Task<Result<void>> cancelLock(uint64_t id, bool once);
+  // What is held on the inode stands, but for what was unlocked before.
+  Task<Result<void>> lockProbed(InodeId ino, uint64_t serial);
   // At most kMaxChunksPerCall.
   Task<Result<ChunkList>> chunks(InodeId ino, uint32_t first, uint32_t count);
   // `near`: chunks to whose groups the new ones should go, from the first on (mds.capnp, Chunks).

@@ -44,6 +44,8 @@ Mount::Mount(Env& env, Options options, MountInfo info)
               .onRecall = [this](InodeId ino, uint64_t serial,
                                  bool toRead) { scope_.spawn(answerRecall(ino, serial, toRead)); },
               .onLockGranted = [this](uint64_t id, uint64_t serial) { locks_.granted(id, serial); },
+              .onLockProbe = [this](InodeId ino,
+                                    uint64_t serial) { scope_.spawn(answerProbe(ino, serial)); },
               .onAccessed =
                   [this](std::vector<InodeId> inodes) {
                     scope_.spawn(noteAccesses(std::move(inodes)));
@@ -156,6 +158,16 @@ Task<void> Mount::answerRecall(InodeId ino, uint64_t serial, bool toRead) {
   co_await yield(env_.reactor);
   if (!toRead) access_.hurry(ino);
   leases_.recalled(ino, serial, toRead);
+}
+
+Task<void> Mount::closesHeard(InodeId ino) {
+  if (onHearCloses) co_await onHearCloses(ino);
+  co_await locks_.closesTold(ino);
+}
+
+Task<void> Mount::answerProbe(InodeId ino, uint64_t serial) {
+  co_await closesHeard(ino);
+  (void)co_await mds_.lockProbed(ino, serial);  // fails with the session, whose locks go
 }
 
 // In their turn, like recalls.

@@ -82,6 +82,9 @@ class Mount final : public Filesystem {
   Task<void> noteAccesses(std::vector<InodeId> inodes);
   void doubtAccess(InodeId ino);
   Task<void> answerRecall(InodeId ino, uint64_t serial, bool toRead);
+  // Locks that go with closes which are over are unlocked.
+  Task<void> closesHeard(InodeId ino);
+  Task<void> answerProbe(InodeId ino, uint64_t serial);
   Task<void> sendReturns(std::vector<LeaseReturn> leases);
   Task<void> forget(InodeId ino, bool directory);
   Task<Result<Opened>> createNew(MakeRequest what, int flags);

@@ -164,6 +164,7 @@ Task<Result<void>> Mount::lock(std::shared_ptr<Handle> h, LockRequest what,
                                std::shared_ptr<LockWait> wait) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
+  if (locks_.tookThroughAnother(*h, what)) co_await closesHeard(h->file->ino());
   co_return co_await locks_.lock(std::move(h), what, std::move(wait));
 }
 

@@ -58,6 +58,8 @@ Session::Session(Env& env, const Options& options, MountInfo info, Event& stop, 
       }
       if (push.isLockGranted())
         hooks_.onLockGranted(push.getLockGranted().getId(), push.getLockGranted().getSerial());
+      if (push.isLockProbe())
+        hooks_.onLockProbe(InodeId{push.getLockProbe().getIno()}, push.getLockProbe().getSerial());
     };
     o.onConnect = [this](RpcClient& client) { return reclaim(client); };
     members_.push_back(std::make_unique<RpcClient>(env_, std::move(o)));

@@ -49,6 +49,8 @@ class Session {
     std::function<void(InodeId, uint64_t serial, bool toRead)> onRecall;
     // Called when the push is read: before answers that came with it, or after them, are.
     std::function<void(uint64_t id, uint64_t serial)> onLockGranted;
+    // Others are about to be refused for locks of this mount on the inode, if they stand.
+    std::function<void(InodeId, uint64_t serial)> onLockProbe;
     // Others have read inodes of which this mount holds leases.
     std::function<void(std::vector<InodeId>)> onAccessed;
     // A request of the open session that was sent at this time was answered.

@@ -51,6 +51,7 @@ ssize_t writeToKernel(int fd, iovec* iov, int count, void* userdata) {
     errno = ENOENT;  // as the kernel says of requests that it does not know
     return -1;
   }
+  edge.answering(header.unique);
   if (edge.firstAnswer() && count == 2 && iov[1].iov_len >= kInitFlags2 + sizeof(uint32_t)) {
     auto add = [&](size_t at, uint32_t flag) {
       uint32_t flags = 0;
@@ -116,6 +117,11 @@ const fuse_lowlevel_ops& operations() {
   return table;
 }
 
+// For those who may outlive the edge.
+Task<void> waitFor(std::shared_ptr<Event> event) {
+  co_await event->wait();
+}
+
 // libfuse says on standard error what went wrong while it mounts; here that becomes the message of
 // the error. As root; for others fusermount3, a program of its own, writes a line itself.
 class FuseSays {
@@ -149,6 +155,7 @@ FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f)
     : env(e),
       reactor(r),
       fs(f),
+      underWay_(r, kMaxBackground),
       gone_(r),
       scope_(r),
       drops_(
@@ -162,12 +169,21 @@ FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f)
     startDrop(ino);
   };
   fs.onPageWait = [this](InodeId) { drops_.pageWait(); };
+  fs.onHearCloses = [this](InodeId ino) {
+    auto heard = std::make_shared<Event>(reactor);
+    if (mounted_)
+      scope_.spawn(hearCloses(ino, heard));
+    else
+      heard->set();
+    return waitFor(std::move(heard));
+  };
 }
 
 FuseEdge::~FuseEdge() {
   fs.onForget = {};
   fs.onDataChanged = {};
   fs.onPageWait = {};
+  fs.onHearCloses = {};
   if (ready_ >= 0) ::close(ready_);
   if (quit_ >= 0) ::close(quit_);
   if (session_ == nullptr) return;
@@ -222,33 +238,9 @@ void FuseEdge::quit() {
 }
 
 Task<void> FuseEdge::serve() {
-  int fd = fuse_session_fd(session_);
-  bool gone = false;
   scope_.spawn(dismissCallers());
-  while (!gone && fuse_session_exited(session_) == 0) {
-    for (int n = 0; n < kRequestsPerTurn; ++n) {
-      if (receive_.empty() || receiveTaken_) receive_ = env.buffers.get(kReceiveBytes);
-      receiveTaken_ = false;
-      fuse_buf buf{};
-      buf.mem = receive_.data();
-      buf.size = receive_.size();
-      ssize_t got = ::read(fd, receive_.data(), receive_.size());
-      if (got < 0) {
-        if (errno == EINTR || errno == ENOENT)
-          continue;  // ENOENT: the request was interrupted before it was read
-        if (errno == EAGAIN) break;
-        if (errno != ENODEV)
-          env.log.error("reading /dev/fuse failed", {{"reason", std::strerror(errno)}});
-        gone = true;
-        break;
-      }
-      buf.size = static_cast<size_t>(got);
-      callers_.asked({receive_.data(), buf.size}, reactor.now());
-      if (takeNewer(*this, {receive_.data(), buf.size})) continue;
-      fuse_session_process_buf(session_, &buf);
-      if (fuse_session_exited(session_) != 0) break;
-    }
-    if (gone || fuse_session_exited(session_) != 0) break;
+  while (fuse_session_exited(session_) == 0) {
+    if (takeRequests() == Taken::kGone) break;
     int events = co_await reactor.pollFd(ready_, POLLIN);
     if (events < 0 && events != -EINTR) break;
   }
@@ -256,6 +248,56 @@ Task<void> FuseEdge::serve() {
   gone_.set();
   for (LockWait* wait : lockWaits) wait->interrupt();
   co_await scope_.join();
+}
+
+FuseEdge::Taken FuseEdge::takeRequests() {
+  const int fd = fuse_session_fd(session_);
+  for (int n = 0; n < kRequestsPerTurn; ++n) {
+    if (fuse_session_exited(session_) != 0) return Taken::kGone;
+    if (receive_.empty() || receiveTaken_) receive_ = env.buffers.get(kReceiveBytes);
+    receiveTaken_ = false;
+    fuse_buf buf{};
+    buf.mem = receive_.data();
+    buf.size = receive_.size();
+    ssize_t got = ::read(fd, receive_.data(), receive_.size());
+    if (got < 0) {
+      if (errno == EINTR || errno == ENOENT)
+        continue;  // ENOENT: the request was interrupted before it was read
+      if (errno == EAGAIN) return Taken::kAll;
+      if (errno != ENODEV)
+        env.log.error("reading /dev/fuse failed", {{"reason", std::strerror(errno)}});
+      return Taken::kGone;
+    }
+    buf.size = static_cast<size_t>(got);
+    callers_.asked({receive_.data(), buf.size}, reactor.now());
+    underWay_.asked({receive_.data(), buf.size});
+    if (takeNewer(*this, {receive_.data(), buf.size})) continue;
+    fuse_session_process_buf(session_, &buf);
+  }
+  return Taken::kSome;
+}
+
+Task<void> FuseEdge::takeAllRequests() {
+  while (mounted_) {
+    const Taken taken = takeRequests();
+    if (taken == Taken::kGone) co_return;
+    if (taken == Taken::kSome)
+      co_await yield(reactor);
+    else if (underWay_.full())
+      co_await underWay_.nextAnswer();
+    else
+      co_return;
+  }
+}
+
+// Closes that are over have been queued, behind each other, or will be when a read or write of the
+// file is answered. Runs from the loop: nobody is in the middle of taking up a request.
+Task<void> FuseEdge::hearCloses(InodeId ino, std::shared_ptr<Event> heard) {
+  co_await takeAllRequests();
+  co_await underWay_.ended(ino);
+  co_await takeAllRequests();
+  co_await yield(reactor);  // behind the start of what was taken up
+  heard->set();
 }
 
 void FuseEdge::run(fuse_req_t request, const char* op, Task<Result<void>> task) {
@@ -295,6 +337,7 @@ int FuseEdge::answer(uint64_t unique, int error, std::string_view payload) {
 }
 
 int FuseEdge::tell(uint64_t unique, int error, std::string_view payload) {
+  answering(unique);
   fuse_out_header header{static_cast<uint32_t>(sizeof header + payload.size()), -error, unique};
   iovec iov[] = {{&header, sizeof header}, {const_cast<char*>(payload.data()), payload.size()}};
   return ::writev(fuse_session_fd(session_), iov, 2) < 0 ? -errno : 0;

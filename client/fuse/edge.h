@@ -24,6 +24,9 @@
 // change the kernel's idea of its size, where reads and mappings end. So nothing is invalidated
 // again that a recall has invalidated, and an open waits until what it found to be stale is
 // dropped.
+//
+// The kernel tells of the end of an open file when close(2) may have returned already. What it has
+// told nobody yet is heard on demand (hearCloses), so that locks end with the close.
 #pragma once
 
 #define FUSE_USE_VERSION 314
@@ -42,6 +45,7 @@
 #include "client/core/filesystem.h"
 #include "client/fuse/callers.h"
 #include "client/fuse/page_drops.h"
+#include "client/fuse/under_way.h"
 #include "common/base/env.h"
 #include "common/metrics/metrics.h"
 #include "common/reactor/sync.h"
@@ -92,6 +96,8 @@ class FuseEdge {
   bool firstAnswer() { return std::exchange(unanswered_, false); }
   // Whether the answer to a request is to be written: its caller may have been killed.
   [[nodiscard]] bool expected(uint64_t unique);
+  // It is written now.
+  void answering(uint64_t unique) { underWay_.answered(unique); }
 
   // ---- for the operations ----
   Env& env;
@@ -137,6 +143,11 @@ class FuseEdge {
   Task<Result<Attr>> settledAttr(InodeId ino);
 
  private:
+  // Takes up requests that the kernel has queued, but not too many at once.
+  enum class Taken : uint8_t { kAll, kSome, kGone };
+  Taken takeRequests();
+  Task<void> takeAllRequests();
+  Task<void> hearCloses(InodeId ino, std::shared_ptr<Event> heard);
   int tell(uint64_t unique, int error, std::string_view payload);
   Task<int> outcome(OpMetrics& metrics, Task<Result<void>> task);
   Task<void> answered(fuse_req_t request, OpMetrics& metrics, Task<Result<void>> task);
@@ -162,6 +173,7 @@ class FuseEdge {
   Buffer receive_;                               // where the next request lands
   bool receiveTaken_ = false;
   Callers callers_;
+  UnderWay underWay_;
   Event gone_;  // the mount
   TaskScope scope_;
   PageDrops drops_;

@@ -34,6 +34,7 @@ struct MdsRequest {
     lock @23 :LockRequest;          # -> lock
     lockTest @24 :FileLock;         # -> lockHeld: one that is in the way
     lockCancel @25 :UInt64;         # ends the wait with this id; one that was granted stays granted
+    lockProbed @26 :LockProbe;      # the answer to MdsPush.lockProbe
   }
 }
 
@@ -87,6 +88,12 @@ struct LockRequest {
   lock @0 :FileLock;
   wait @1 :Bool;
   id @2 :UInt64;            # of the wait, unique within the session
+}
+
+struct LockProbe {
+  # Does what the receiver holds on this inode stand? Asked before others are refused for it.
+  ino @0 :UInt64;
+  serial @1 :UInt64;        # of the question; it comes again over a new connection
 }
 
 struct Lookup {
@@ -454,6 +461,7 @@ struct MdsPush {
     lockGranted @2 :LockGrant;
     accessed @3 :List(UInt64);  # the receiver holds leases on these inodes, and others have read them: what it knows of
                                 # their times of last access is old. Everything else stands. Not answered, not repeated.
+    lockProbe @4 :LockProbe;    # answered by lockProbed, when every close that was over has been told to the MDS
   }
 }
 

@@ -309,6 +309,7 @@ Result<void> admit(MdsRequest::Reader request, Role role) {
     case MdsRequest::LEASE:
     case MdsRequest::LEASE_RETURN:
     case MdsRequest::LOCK_CANCEL:
+    case MdsRequest::LOCK_PROBED:
       if (request.getSession() == 0) return fail(Errc::kInvalid, "this request needs a session");
       return {};
     case MdsRequest::HEARTBEAT:
@@ -366,6 +367,8 @@ std::string_view operationName(MdsRequest::Reader request) {
       return "lock_test";
     case MdsRequest::LOCK_CANCEL:
       return "lock_cancel";
+    case MdsRequest::LOCK_PROBED:
+      return "lock_probed";
     default:
       return "other";
   }

@@ -94,4 +94,15 @@ void Server::pushGrant(const LockGrant& grant) {
   to->second->push(std::move(push));
 }
 
+// Dropped where the session is not connected: it is sent again once the session has reclaimed.
+void Server::pushProbe(const LockProbe& probe) {
+  auto to = peerOf_.find(probe.session);
+  if (to == peerOf_.end()) return;
+  OutMessage push;
+  auto body = push.body<schema::MdsPush>().initLockProbe();
+  body.setIno(probe.ino.value);
+  body.setSerial(probe.serial);
+  to->second->push(std::move(push));
+}
+
 }  // namespace cairn::mds

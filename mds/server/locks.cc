@@ -26,15 +26,45 @@ Task<Result<Locks::Done>> Locks::set(Caller& caller, FileLock lock, std::optiona
     co_return fail(Errc::kInvalid, "another request of this session waits under that number");
   Done done;
   done.outcome = table_.set(lock, wait);
+  if (done.outcome == LockOutcome::kConflict) {
+    pushGrants();  // an flock is lost before it is had anew, or not
+    CO_TRY(co_await askHolders(caller, lock));
+    done.outcome = table_.set(lock, wait);
+  }
   done.serial = table_.serial();
   if (done.outcome == LockOutcome::kConflict) refusedFor_.merge(table_.inTheWay(lock));
   pushGrants();
   co_return done;
 }
 
+// Not before kDeadlock: an owner whose files are closed waits for nothing, so it is in no circle.
+// One round is enough: who gets in the way meanwhile does so while the request is under way.
+Task<Result<void>> Locks::askHolders(Caller& caller, const FileLock& lock) {
+  std::vector<LockProbe> probes;
+  for (SessionId holder : table_.inTheWay(lock)) probes.push_back(probes_.ask(holder, lock.ino));
+  auto open = [&] {
+    return std::ranges::any_of(probes, [&](const LockProbe& p) { return !probes_.settled(p); });
+  };
+  if (!open()) co_return Result<void>{};
+  Wait wait(reactor_, caller);
+  LockProbes::Waiter waiter(probes_, wait);
+  while (open()) {
+    CO_TRY(caller.mayWait());
+    co_await wait;
+  }
+  // It may have reclaimed over another connection meanwhile, or have ended.
+  if (caller.gone()) co_return fail(Errc::kUnavailable, "the connection is gone");
+  if (!sessions_.alive(lock.owner.session)) co_return fail(Errc::kSessionExpired);
+  co_return Result<void>{};
+}
+
 Task<Result<std::optional<FileLock>>> Locks::test(Caller& caller, FileLock lock) {
   CO_TRY(co_await settled(caller, lock.owner.session));
   auto found = table_.test(lock);
+  if (found) {
+    CO_TRY(co_await askHolders(caller, lock));
+    found = table_.test(lock);
+  }
   if (found) refusedFor_.insert(found->owner.session);
   co_return found;
 }
@@ -49,6 +79,7 @@ bool Locks::reclaimed(SessionId session, const std::vector<FileLock>& locks) {
 void Locks::drop(SessionId session) {
   table_.dropSession(session);
   refusedFor_.erase(session);
+  probes_.drop(session);
   pushGrants();
   wakeUnsettled();
 }
@@ -72,8 +103,10 @@ std::vector<SessionId> Locks::overdue(TimePoint now, Duration silence) {
   for (SessionId id : sessions_.silent(now, silence)) {
     const bool awaited = sessions_.isUnreclaimed(id) && now - started_ > silence &&
                          std::ranges::any_of(unsettled_, [id](auto& u) { return u.session != id; });
-    if (awaited || refusedFor.contains(id) || table_.blocksOthers(id)) out.push_back(id);
+    if (awaited || refusedFor.contains(id) || table_.blocksOthers(id) || probes_.awaits(id))
+      out.push_back(id);
   }
+  probes_.giveUp(now - silence, out);
   return out;
 }
 

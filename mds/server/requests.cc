@@ -64,6 +64,11 @@ Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& p
     case MdsRequest::LOCK_CANCEL:
       locks_.cancel(session, request.getLockCancel());
       co_return none();
+    case MdsRequest::LOCK_PROBED: {
+      auto probed = request.getLockProbed();
+      locks_.probed({session, InodeId{probed.getIno()}, probed.getSerial()});
+      co_return none();
+    }
     case MdsRequest::RELEASE:
       co_return release(session, request.getRelease());
     case MdsRequest::CHUNKS:
@@ -256,15 +261,16 @@ Result<OutMessage> Server::reclaim(SessionId session, schema::Reclaim::Reader re
   out.body<schema::MdsReply>().setLeaseSerial(serial);
   if (reclaim.getLast()) {
     sessions_.reclaim(session, {}, leases, true);
-    scope_.spawn(resend(leases_.reclaimed(session, std::exchange(serial, 0))));
+    scope_.spawn(resend(session, leases_.reclaimed(session, std::exchange(serial, 0))));
   }
   orphans_.kick();
   return out;
 }
 
 // Runs from the loop: behind the answer to the reclaim.
-Task<void> Server::resend(std::vector<Recall> recalls) {
+Task<void> Server::resend(SessionId session, std::vector<Recall> recalls) {
   for (const Recall& recall : recalls) pushRecall(recall);
+  locks_.resendProbes(session);
   co_return;
 }
 

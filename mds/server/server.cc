@@ -17,7 +17,9 @@ Server::Server(Env& env, StateMachine& state, ServerOptions options)
           [this] { afterGroup(); }),
       sessions_(options_.sessionTimeout),
       leases_(env, sessions_, [this](const Recall& r) { pushRecall(r); }),
-      locks_(env.reactor, sessions_, [this](const LockGrant& g) { pushGrant(g); }),
+      locks_(
+          env.reactor, sessions_, [this](const LockGrant& g) { pushGrant(g); },
+          [this](const LockProbe& p) { pushProbe(p); }),
       queries_(state, leases_),
       names_(env.reactor),
       removals_(env.reactor),

@@ -120,7 +120,7 @@ class Server final : public RpcHandler {
   Answer release(SessionId session, capnp::List<uint64_t>::Reader inodes);
   Answer leaseReturn(SessionId session, capnp::List<schema::LeaseReturn>::Reader leases);
   Answer reclaim(SessionId session, schema::Reclaim::Reader reclaim, RpcPeer& peer);
-  Task<void> resend(std::vector<Recall> recalls);
+  Task<void> resend(SessionId session, std::vector<Recall> recalls);
   Answer statfs();
   Answer status();
   void writeMap(MapEpoch known, Duration lease, schema::MapReply::Builder reply);
@@ -131,6 +131,7 @@ class Server final : public RpcHandler {
                             schema::Reclaim::Reader reclaim);
   Task<void> expire(SessionId session);
   void pushGrant(const LockGrant& grant);
+  void pushProbe(const LockProbe& probe);
   // server.cc
   void pushRecall(const Recall& recall);
   Caller& callerOf(RpcPeer& peer) { return peerAt_.at(&peer)->caller; }

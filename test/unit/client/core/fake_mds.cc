@@ -97,6 +97,16 @@ void FakeMds::readByOther(const std::string& name, int64_t atNs) {
   }
 }
 
+void FakeMds::probeLocks(const std::string& name, uint64_t serial) {
+  for (RpcPeer* p : peers_) {
+    OutMessage push;
+    auto probe = push.body<schema::MdsPush>().initLockProbe();
+    probe.setIno(names.at(name));
+    probe.setSerial(serial);
+    p->push(std::move(push));
+  }
+}
+
 void FakeMds::grantLock(uint64_t id) {
   for (RpcPeer* p : peers_) {
     OutMessage push;
@@ -204,6 +214,10 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
     case schema::MdsRequest::LOCK_CANCEL:
       canceled.push_back(r.getLockCancel());
       if (onCancel) onCancel(r.getLockCancel());
+      return {};
+    case schema::MdsRequest::LOCK_PROBED:
+      probed.push_back(r.getLockProbed().getSerial());
+      askedWhenProbed = asked.size();
       return {};
     case schema::MdsRequest::READLINK: {
       const FakeFile& link = files.at(r.getReadlink());

@@ -75,6 +75,10 @@ class FakeMds final : public RpcHandler {
   std::function<schema::LockReply::Outcome(const AskedLock&)> onLock;
   std::function<void(uint64_t id)> onCancel;  // before the answer
   void grantLock(uint64_t id);
+  // Pushes a probe of what is locked on the file.
+  void probeLocks(const std::string& name, uint64_t serial);
+  std::vector<uint64_t> probed;  // serials, as they were answered
+  size_t askedWhenProbed = 0;    // size of `asked`
 
   ClusterMap map;
   std::map<std::string, uint64_t> names;

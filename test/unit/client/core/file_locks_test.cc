@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 
+#include <algorithm>
+
 #include "test/unit/client/core/fake_cluster.h"
 
 using namespace cairn;
@@ -128,6 +130,63 @@ TEST_CASE("locks: a close ends the closer's ranges, a release what was locked th
   CHECK(l.c.mds.asked.empty());  // nothing is there, and nobody is asked
   l.c.run(l.c.fs->release(std::exchange(g, nullptr)));
   CHECK(show(l.c.mds.asked) == "flock 11 -0-, range 12 -0-");
+}
+
+TEST_CASE("locks: a probe is answered when what closed files held is unlocked") {
+  Locker l;
+  auto probed = [&](uint64_t serial) {
+    l.c.mds.probeLocks("f", serial);
+    return l.c.world.runUntil([&] { return std::ranges::count(l.c.mds.probed, serial) == 1; }, 30s);
+  };
+  CHECK(l.lock(whole(kWrite)) == Errc::kOk);
+  CHECK(l.lock(range(kWrite)) == Errc::kOk);
+  l.c.mds.asked.clear();
+  REQUIRE(probed(1));
+  CHECK(l.c.mds.asked.empty());  // it stands
+  l.c.fs->onHearCloses = [&](InodeId ino) -> Task<void> {
+    CHECK(ino == l.ino);
+    l.c.spawn(l.c.fs->release(std::exchange(l.h, nullptr)));
+    co_await sleepFor(l.c.env.reactor, 1ms);
+  };
+  // The first unlock is not answered: it is sent again.
+  bool once = true;
+  l.c.mds.fault = [&](schema::MdsRequest::Reader r) {
+    return r.isLock() && std::exchange(once, false) ? Fault::kDropBefore : Fault::kNone;
+  };
+  REQUIRE(probed(2));
+  l.c.fs->onHearCloses = {};
+  CHECK(show(l.c.mds.asked) == "flock 11 -0-, range 11 -0-");
+  CHECK(l.c.mds.askedWhenProbed == 2);
+  // What is to be unlocked on other files is not waited for.
+  l.h = l.c.open("f");
+  auto g = l.c.create("g");
+  CHECK(l.lock(g, whole(kWrite)) == Errc::kOk);
+  l.c.mds.fault = [](schema::MdsRequest::Reader r) {
+    return r.isLock() ? Fault::kRefuse : Fault::kNone;
+  };
+  l.c.spawn(l.c.fs->release(std::exchange(g, nullptr)));
+  REQUIRE(probed(3));
+  l.c.mds.fault = nullptr;
+}
+
+TEST_CASE("locks: the number of a closed file comes again before its release") {
+  Locker l;
+  CHECK(l.lock(whole(kWrite)) == Errc::kOk);
+  CHECK(l.lock(range(kRead, 0, 9)) == Errc::kOk);
+  auto next = l.c.open("f");
+  l.c.mds.asked.clear();
+  size_t heard = 0;
+  l.c.fs->onHearCloses = [&](InodeId) -> Task<void> {
+    ++heard;
+    if (l.h) l.c.spawn(l.c.fs->release(std::exchange(l.h, nullptr)));
+    co_await sleepFor(l.c.env.reactor, 1ms);
+  };
+  CHECK(l.lock(next, range(kRead, 20, 29)) == Errc::kOk);
+  CHECK(l.lock(next, whole(kWrite)) == Errc::kOk);
+  CHECK(heard == 1);
+  CHECK(show(l.c.mds.asked) == "flock 11 -0-, range 11 -0-, range 11 r20-29, flock 11 w0-");
+  CHECK(l.reclaimed() == "flock 11 w0-, range 11 r20-29");
+  l.c.fs->onHearCloses = {};
 }
 
 TEST_CASE("locks: a wait ends with its grant") {

@@ -133,6 +133,7 @@ Peer::Peer(sim::SimWorld& w, const std::string& host, Identity self, std::string
     if (push.isMapChanged()) pushedEpochs.push_back(push.getMapChanged());
     if (push.isRecall()) onRecall(push.getRecall());
     if (push.isLockGranted()) onLockGranted(push.getLockGranted());
+    if (push.isLockProbe()) onLockProbe(push.getLockProbe());
     if (push.isAccessed()) onAccessed(push.getAccessed());
   };
   o.onConnect = [this](RpcClient& c) { return onConnect(c); };

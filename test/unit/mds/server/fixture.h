@@ -54,6 +54,7 @@ class Peer {
  protected:
   virtual void onRecall(schema::Recall::Reader) {}
   virtual void onLockGranted(schema::LockGrant::Reader) {}
+  virtual void onLockProbe(schema::LockProbe::Reader) {}
   virtual void onAccessed(capnp::List<uint64_t>::Reader) {}
   // Before the answer goes to whoever asked.
   virtual void onAnswer(schema::MdsRequest::Reader, const Got&) {}

@@ -24,6 +24,15 @@ class LockClient : public LeaseClient {
     uint64_t start, end;
   };
   std::vector<Lock> locks;
+  // The serials of the probes that came, and of those that are still to be answered.
+  std::vector<uint64_t> probes, unanswered;
+  bool answersProbes = true;
+  std::function<void()> beforeProbed;  // runs before a probe is answered
+  void answerProbe(InodeId ino) {
+    const uint64_t serial = unanswered.front();
+    unanswered.erase(unanswered.begin());
+    node.spawn(sayProbed(ino.value, serial));
+  }
   // Pushes, and answers to lock and lockCancel, in the order in which they came.
   std::vector<std::string> heard;
 
@@ -66,6 +75,13 @@ class LockClient : public LeaseClient {
   void onLockGranted(schema::LockGrant::Reader grant) override {
     heard.push_back("granted " + std::to_string(grant.getId()));
   }
+  void onLockProbe(schema::LockProbe::Reader probe) override {
+    probes.push_back(probe.getSerial());
+    unanswered.push_back(probe.getSerial());
+    if (!answersProbes) return;
+    if (beforeProbed) beforeProbed();
+    answerProbe(InodeId{probe.getIno()});
+  }
   void onAnswer(schema::MdsRequest::Reader request, const Got& got) override {
     LeaseClient::onAnswer(request, got);
     if (request.isLock()) heard.emplace_back("answer");
@@ -74,6 +90,17 @@ class LockClient : public LeaseClient {
   void addToReclaim(schema::Reclaim::Builder reclaim) override {
     auto list = reclaim.initLocks(static_cast<uint32_t>(locks.size()));
     for (uint32_t i = 0; i < list.size(); ++i) fill(list[i], locks[i]);
+  }
+
+ private:
+  Task<void> sayProbed(uint64_t ino, uint64_t serial) {
+    OutMessage m;
+    auto r = m.body<schema::MdsRequest>();
+    r.setSession(session);
+    auto probed = r.initLockProbed();
+    probed.setIno(ino);
+    probed.setSerial(serial);
+    (void)co_await rpc->call(std::move(m), 5s);
   }
 };
 
@@ -215,9 +242,8 @@ TEST_CASE("locks: after a restart nothing is granted before everybody has reclai
   rig.world.network().cut("a", "mds");
   rig.restartMds(sim::Crash::kProcess);
   auto asked = rig.b.startAsk(LockClient::asking(rig.ino, kRead, 0, 9, 0));
-  auto tested = rig.c.startAsk([&](auto r) {
-    LockClient::fill(r.initLockTest(), {rig.ino.value, kRead, 0, 9});
-  });
+  auto tested = rig.c.startAsk(
+      [&](auto r) { LockClient::fill(r.initLockTest(), {rig.ino.value, kRead, 0, 9}); });
   // What is given up needs nobody's word.
   CHECK(rig.c.outcome(rig.ino, kUnlock) == Outcome::GRANTED);
   rig.world.run(1s);
@@ -240,6 +266,104 @@ TEST_CASE("locks: after a restart those who stay silent are waited for no longer
   CHECK((*asked)->reply().getLock().getOutcome() == Outcome::GRANTED);
   CHECK(rig.world.now() - started > 2s);
   CHECK(rig.world.now() - started < 5s);
+}
+
+TEST_CASE("locks: nobody is refused for a lock that its holder is just giving up") {
+  LockRig rig;
+  REQUIRE(rig.a.outcome(rig.ino, kWrite) == Outcome::GRANTED);
+  CHECK(rig.b.outcome(rig.ino, kRead) == Outcome::CONFLICT);
+  CHECK(rig.b.test(rig.ino, kRead).reply().getLockHeld().getType() == kWrite);
+  CHECK(rig.a.probes.size() == 2);
+  rig.a.beforeProbed = [&] {
+    rig.a.startAsk(LockClient::asking(rig.ino, kUnlock, 0, kLastLockByte, 0));
+  };
+  CHECK(rig.b.outcome(rig.ino, kRead) == Outcome::GRANTED);
+  CHECK(rig.a.probes.size() == 3);
+  CHECK(rig.c.outcome(rig.ino, kRead) == Outcome::GRANTED);
+  rig.b.beforeProbed = [&] {
+    rig.b.startAsk(LockClient::asking(rig.ino, kUnlock, 0, kLastLockByte, 0));
+  };
+  rig.c.beforeProbed = [&] {
+    rig.c.startAsk(LockClient::asking(rig.ino, kUnlock, 0, kLastLockByte, 0));
+  };
+  CHECK(rig.a.test(rig.ino, kWrite).reply().getLockHeld().getType() == kUnlock);
+  CHECK(rig.b.probes.size() == 1);
+  CHECK(rig.c.probes.size() == 1);
+}
+
+TEST_CASE("locks: what is free, or is waited for, costs no probe") {
+  LockRig rig;
+  REQUIRE(rig.a.outcome(rig.ino, kWrite) == Outcome::GRANTED);
+  REQUIRE(rig.b.outcome(rig.ino, kWrite, 1) == Outcome::WAITING);
+  rig.a.outcome(rig.ino, kUnlock);
+  REQUIRE(rig.until([&] { return rig.b.granted(1); }));
+  CHECK(rig.b.test(rig.ino, kWrite).reply().getLockHeld().getType() == kUnlock);
+  CHECK(rig.a.probes.empty());
+  CHECK(rig.b.probes.empty());
+}
+
+TEST_CASE("locks: one probe is under way, and those that come meanwhile share the next") {
+  LockRig rig;
+  rig.a.outcome(rig.ino, kWrite);
+  rig.a.answersProbes = false;
+  std::vector<Client::Slot> first, later;
+  auto answered = [](const std::vector<Client::Slot>& all) {
+    return std::ranges::count_if(all, [](auto& slot) { return slot->has_value(); });
+  };
+  first.push_back(rig.b.startAsk(LockClient::asking(rig.ino, kRead, 0, 9, 0)));
+  rig.world.run(100ms);
+  for (int i = 0; i < 10; ++i)
+    for (LockClient* c : {&rig.b, &rig.c})
+      later.push_back(c->startAsk(LockClient::asking(rig.ino, kRead, 0, 9, 0)));
+  rig.world.run(100ms);
+  REQUIRE(rig.a.probes.size() == 1);
+  rig.a.answerProbe(rig.ino);
+  rig.world.run(100ms);
+  CHECK(answered(first) == 1);
+  CHECK(answered(later) == 0);  // they came after it was sent
+  REQUIRE(rig.a.probes.size() == 2);
+  rig.a.outcome(rig.ino, kUnlock);
+  CHECK(answered(later) == 0);
+  rig.a.answerProbe(rig.ino);
+  REQUIRE(rig.until([&] { return answered(later) == 20; }));
+  for (auto& slot : later) CHECK((*slot)->reply().getLock().getOutcome() == Outcome::GRANTED);
+  CHECK(rig.a.probes.size() == 2);
+}
+
+TEST_CASE("locks: a holder that is heard but answers no probe is waited for once") {
+  LockRig rig;
+  rig.a.outcome(rig.ino, kWrite);
+  rig.a.answersProbes = false;
+  TimePoint asked = rig.world.now();
+  CHECK(rig.b.outcome(rig.ino, kRead) == Outcome::CONFLICT);
+  CHECK(rig.world.now() - asked > 2s);
+  CHECK(rig.world.now() - asked < 4s);
+  asked = rig.world.now();
+  CHECK(rig.c.outcome(rig.ino, kRead) == Outcome::CONFLICT);
+  CHECK(rig.world.now() - asked < 100ms);
+  CHECK(rig.mds->server().sessions().alive(SessionId{rig.a.session}));
+  CHECK(rig.a.probes.size() == 1);
+  // From its answer on it is asked again.
+  rig.a.answerProbe(rig.ino);
+  rig.world.run(10ms);
+  rig.a.answersProbes = true;
+  CHECK(rig.c.outcome(rig.ino, kRead) == Outcome::CONFLICT);
+  CHECK(rig.a.probes.size() == 2);
+}
+
+TEST_CASE("locks: a probe is sent again over a new connection") {
+  LockRig rig;
+  rig.a.outcome(rig.ino, kWrite);
+  rig.a.locks = {{rig.ino.value, kWrite, 0, kLastLockByte}};
+  rig.a.answersProbes = false;
+  auto asked = rig.b.startAsk(LockClient::asking(rig.ino, kRead, 0, 9, 0));
+  rig.world.run(100ms);
+  REQUIRE(rig.a.probes.size() == 1);
+  rig.a.answersProbes = true;
+  rig.a.rpc->disconnect();
+  REQUIRE(rig.until([&] { return asked->has_value(); }, 1s));
+  CHECK((*asked)->reply().getLock().getOutcome() == Outcome::CONFLICT);
+  CHECK(rig.a.probes == std::vector<uint64_t>(2, rig.a.probes.front()));
 }
 
 TEST_CASE("locks: requests that make no sense are refused") {
