@@ -65,6 +65,12 @@ bool FileLocks::weakens(const Ask& ask) const {
   return it != held_.end() && it->second.ranges.lessened(ask.piece);
 }
 
+// It is asked for until it is answered: an unlock, and what may set something free that would have
+// to be got back.
+bool FileLocks::persists(const Ask& ask) const {
+  return ask.piece.type == LockType::kNone || weakens(ask);
+}
+
 void FileLocks::weaken(Ask& ask) {
   dropOther(ask);
   if (!weakens(ask)) return;
@@ -95,17 +101,40 @@ Task<Result<void>> FileLocks::lock(std::shared_ptr<Handle> h, LockRequest what,
   if (what.piece.type == LockType::kNone && nothingThere(key, what.piece)) co_return Result<void>{};
   Ask ask(key, what.piece, h, std::move(wait));
   auto result = co_await run(ask);
-  if (!result && !ask.weakened.empty()) co_await restore(ask);
   // What was granted to a broken handle stays until it is released: its owner cannot use it.
   CO_TRY(h->usable());
   co_return result;
 }
 
+// The owner's next request comes behind those that nobody waits for: they are repeated on their
+// own, and what they come to late must not undo it.
 Task<Result<void>> FileLocks::run(Ask& ask) {
   auto at = asks_.insert(asks_.end(), &ask);
+  auto earlier = [&] {
+    return std::any_of(asks_.begin(), at, [&](const Ask* a) {
+      return a->key == ask.key && (!a->handle || abandoned(*a));
+    });
+  };
+  while (earlier()) co_await settled_.wait();
   auto result = co_await settle(ask);
   waits_.erase(ask.id);
+  ask.over = true;
+  if (ask.orphaned) {
+    Closing closing(*this, ask.key.ino);
+    co_await unlockAll(ask.key);
+  } else if (!result && !ask.weakened.empty()) {
+    co_await restore(ask);
+  }
   asks_.erase(at);
+  settled_.fire();
+  co_return result;
+}
+
+Task<Result<void>> FileLocks::runNow(Ask& ask) {
+  auto at = asks_.insert(asks_.end(), &ask);
+  auto result = co_await settle(ask);
+  asks_.erase(at);
+  settled_.fire();
   co_return result;
 }
 
@@ -114,7 +143,7 @@ Task<Result<void>> FileLocks::run(Ask& ask) {
 Task<void> FileLocks::restore(const Ask& failed) {
   for (const LockPiece& piece : failed.weakened) {
     Ask ask(failed.key, piece, failed.handle);
-    if (co_await run(ask)) continue;
+    if (co_await runNow(ask)) continue;
     lose(failed.key);
     if (failed.handle) failed.handle->broken = true;
   }
@@ -125,7 +154,7 @@ uint64_t FileLocks::begin(Ask& ask) {
   waits_.erase(ask.id);
   ask.waiting = ask.again = false;
   ask.grant.reset();
-  if (!ask.wait) return 0;
+  if (!ask.wait || !ask.wait->patient_) return 0;
   ask.id = ++lastId_;
   waits_[ask.id] = &ask;
   return ask.id;
@@ -137,11 +166,11 @@ Task<Result<void>> FileLocks::settle(Ask& ask) {
     if (ask.handle) CO_TRY(ask.handle->usable());
     if (ask.wait) ask.wait->changed_.reset();
     // When a broken connection leaves it open whether it was done, the next one says that it was
-    // not. Only what it may have set free has to be got back then: that is worth waiting for.
+    // not.
     auto answer = co_await mds_.lock(
         {ask.key.ino, ask.key.space, ask.key.owner, ask.piece}, [&] { return begin(ask); },
-        [&] { return interrupted(ask) && !weakens(ask); },
-        ask.wait ? &ask.wait->changed_ : nullptr);
+        [&] { return interrupted(ask) && !persists(ask); },
+        ask.wait && !persists(ask) ? &ask.wait->changed_ : nullptr);
     if (!answer) {
       if (refused(answer.error().code)) {
         dropOther(ask);
@@ -163,7 +192,7 @@ Task<Result<void>> FileLocks::settle(Ask& ask) {
       case LockAnswer::Outcome::kWaiting:
         break;
     }
-    if (!ask.wait) co_return fail(Errc::kBadMessage, "the MDS waits unasked");
+    if (ask.id == 0) co_return fail(Errc::kBadMessage, "the MDS waits unasked");
     dropOther(ask);
     ask.waiting = true;
     if (auto over = co_await awaitGrant(ask)) co_return std::move(*over);
@@ -200,22 +229,28 @@ Task<void> FileLocks::unlockRanges(InodeId ino, uint64_t owner) {
   const Key key{ino, LockSpace::kRange, owner};
   if (nothingThere(key, {})) co_return;
   Closing closing(*this, ino);
-  Ask ask(key, {});
-  if (!co_await run(ask)) held_.erase(key);
+  for (Ask* a : asks_)
+    if (a->key == key && interrupted(*a)) a->orphaned = true;
+  co_await unlockAll(key);
 }
 
 Task<void> FileLocks::released(std::shared_ptr<Handle> h) {
   const InodeId ino = h->file->ino();
   Closing closing(*this, ino);
+  for (Ask* a : asks_)
+    if (a->handle == h && interrupted(*a)) a->orphaned = true;
   std::vector<Key> keys;
   for (auto it = held_.lower_bound({ino, LockSpace::kFlock, 0});
        it != held_.end() && it->first.ino == ino; ++it)
     if (std::ranges::any_of(it->second.through, [&](auto& weak) { return weak.lock() == h; }))
       keys.push_back(it->first);
-  for (const Key& key : keys) {
-    Ask ask(key, {});
-    if (!co_await run(ask)) held_.erase(key);
-  }
+  for (const Key& key : keys) co_await unlockAll(key);
+}
+
+// Waits for no request for a lock: probes wait for this.
+Task<void> FileLocks::unlockAll(Key key) {
+  Ask ask(key, {});
+  if (!co_await runNow(ask)) held_.erase(key);
 }
 
 Task<void> FileLocks::closesTold(InodeId ino) {
@@ -240,7 +275,7 @@ bool FileLocks::tookThroughAnother(const Handle& h, const LockRequest& what) con
 
 std::vector<HeldLock> FileLocks::reclaim() {
   for (Ask* ask : asks_) {
-    if (ask->taken) continue;
+    if (ask->taken || ask->over) continue;
     if (ask->waiting) {
       ask->again = true;
       ask->grant.reset();

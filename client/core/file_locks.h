@@ -27,7 +27,7 @@ class FileLocks {
  public:
   // All outlive it. Nothing runs here when it is destroyed.
   FileLocks(Env& env, MdsOps& mds, Event& stop)
-      : env_(env), mds_(mds), stop_(stop), closed_(env.reactor) {}
+      : env_(env), mds_(mds), stop_(stop), settled_(env.reactor), closed_(env.reactor) {}
   FileLocks(const FileLocks&) = delete;
   FileLocks& operator=(const FileLocks&) = delete;
 
@@ -78,6 +78,8 @@ class FileLocks {
     bool waiting = false;             // the MDS has said so
     bool again = false;               // the wait ended with its connection
     bool taken = false;               // it is in the table
+    bool over = false;                // answered; what follows from that is under way
+    bool orphaned = false;            // interrupted, and its owner is gone: nobody may have it
     std::optional<uint64_t> grant;    // the serial of the push
     std::vector<LockPiece> weakened;  // what it took out of the table at a reclaim
   };
@@ -105,7 +107,9 @@ class FileLocks {
   // nullopt: it is to be asked again.
   Task<std::optional<Result<void>>> awaitGrant(Ask& ask);
   Task<Result<void>> run(Ask& ask);
+  Task<Result<void>> runNow(Ask& ask);
   Task<void> restore(const Ask& ask);
+  Task<void> unlockAll(Key key);
   uint64_t begin(Ask& ask);
   void take(Ask& ask);
   void takeEarlier(const Key& key, uint64_t serial);
@@ -113,16 +117,21 @@ class FileLocks {
   void weaken(Ask& ask);
   void lose(const Key& key);
   [[nodiscard]] bool weakens(const Ask& ask) const;
+  [[nodiscard]] bool persists(const Ask& ask) const;
   [[nodiscard]] bool nothingThere(const Key& key, const LockPiece& piece) const;
+  // Nobody waits for it.
+  [[nodiscard]] static bool abandoned(const Ask& ask) { return ask.wait && ask.wait->interrupted_; }
+  // And it needs not be done.
   [[nodiscard]] static bool interrupted(const Ask& ask) {
-    return ask.wait && ask.wait->interrupted_;
+    return abandoned(ask) && ask.piece.type != LockType::kNone;
   }
 
   Env& env_;
   MdsOps& mds_;
   Event& stop_;
   std::map<Key, Owner> held_;
-  Asks asks_;
+  Asks asks_;                                 // in order of arrival
+  Pulse settled_;                             // one of them
   std::unordered_map<uint64_t, Ask*> waits_;  // of asks_, by id
   uint64_t lastId_ = 0;
   std::set<std::pair<InodeId, uint64_t>> closings_;  // by inode, in the order in which they began

@@ -66,10 +66,12 @@ struct LockRequest {
   LockPiece piece;     // kNone: unlock. flock: the whole file.
 };
 
-// How its asker interrupts a request that may wait. One reactor thread.
+// How a request for a lock is told that its asker does not wait for it any more. An unlock is done
+// all the same, and before anything else that its owner asks for. One reactor thread.
 class LockWait {
  public:
-  explicit LockWait(Reactor& reactor) : changed_(reactor) {}
+  // `patient`: it waits for whoever is in the way.
+  explicit LockWait(Reactor& reactor, bool patient = true) : changed_(reactor), patient_(patient) {}
   void interrupt() {
     interrupted_ = true;
     changed_.set();
@@ -78,6 +80,7 @@ class LockWait {
  private:
   friend class FileLocks;
   Event changed_;  // interrupted, granted, to be asked for again, or the mount ends
+  const bool patient_;
   bool interrupted_ = false;
 };
 
@@ -231,8 +234,8 @@ class Filesystem {
   // ---- File locks, as exact as on one machine (common/schema/LOCKS.md) ----
   // Handles through which locks were taken that were lost with the session give kIo from then on.
 
-  // Locks or unlocks. Without `wait`: kWouldBlock if somebody else is in the way. With it: waits;
-  // kInterrupted if it was interrupted first, kDeadlock. kNoLocks: there are too many.
+  // Locks or unlocks. Without a patient `wait`: kWouldBlock if somebody else is in the way. With
+  // it: waits; kDeadlock. kInterrupted if it was interrupted first. kNoLocks: there are too many.
   virtual Task<Result<void>> lock(std::shared_ptr<Handle> h, LockRequest what,
                                   std::shared_ptr<LockWait> wait) = 0;
   // A lock that is in the way of this one, or type kNone. Its pid is known on the same mount only.

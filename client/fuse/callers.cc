@@ -38,7 +38,7 @@ Fate fateOf(uint32_t thread) {
   return {(flags & kExiting) != 0, (pending & (1u << (SIGKILL - 1))) != 0};
 }
 
-// Nobody waits for the answer, there is none, or an interruption is served as such (lock_ops).
+// Nobody waits for the answer, or there is none.
 bool counts(uint32_t opcode) {
   switch (opcode) {
     case FUSE_FORGET:
@@ -48,8 +48,6 @@ bool counts(uint32_t opcode) {
     case FUSE_DESTROY:
     case FUSE_RELEASE:
     case FUSE_RELEASEDIR:
-    case FUSE_SETLK:
-    case FUSE_SETLKW:
       return false;
     default:
       return true;

@@ -5,6 +5,8 @@
 // swallowed. It may be done or not, as with any machine that goes down between question and
 // answer, but nobody is left who could tell the difference.
 //
+// Requests that concern locks are told that they were given up (FuseEdge::onGivenUp).
+//
 // Signals that leave the process alive do not count: nobody expects EINTR from unlink(2). A thread
 // that is gone does not either: what it has left under way, with io_submit(2) or by reading ahead,
 // is waited for by others.

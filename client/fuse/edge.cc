@@ -246,7 +246,7 @@ Task<void> FuseEdge::serve() {
   }
   mounted_ = false;  // the kernel has taken it down
   gone_.set();
-  for (LockWait* wait : lockWaits) wait->interrupt();
+  for (auto& [unique, say] : std::exchange(onGivenUp, {})) say();
   co_await scope_.join();
 }
 
@@ -272,6 +272,7 @@ FuseEdge::Taken FuseEdge::takeRequests() {
     callers_.asked({receive_.data(), buf.size}, reactor.now());
     underWay_.asked({receive_.data(), buf.size});
     if (takeNewer(*this, {receive_.data(), buf.size})) continue;
+    taking_ = reinterpret_cast<const fuse_in_header*>(receive_.data())->unique;
     fuse_session_process_buf(session_, &buf);
   }
   return Taken::kSome;
@@ -357,8 +358,10 @@ bool FuseEdge::expected(uint64_t unique) {
 Task<void> FuseEdge::dismissCallers() {
   constexpr Duration kPatience = 1s;  // with a request, before its caller is looked at
   while (!co_await gone_.waitFor(kPatience))
-    for (uint64_t unique : callers_.abandoned(reactor.now() - kPatience))
+    for (uint64_t unique : callers_.abandoned(reactor.now() - kPatience)) {
       (void)tell(unique, EINTR, {});
+      if (auto given = onGivenUp.extract(unique)) given.mapped()();
+    }
 }
 
 Buffer FuseEdge::takeWritten(const char* data, size_t size) {

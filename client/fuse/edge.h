@@ -33,12 +33,12 @@
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -134,9 +134,13 @@ class FuseEdge {
   // Begins to drop the kernel's pages of the file: they may be wrong.
   void startDrop(InodeId ino);
   [[nodiscard]] bool dropping(InodeId ino) const { return drops_.underWay(ino); }
-  // Requests for locks that may wait for long: they end when the kernel has let go of the mount,
-  // for nobody will unlock what they would be granted.
-  std::unordered_set<LockWait*> lockWaits;
+  // Of requests to lock, to unlock and to close, by the kernel's number: how they are told that
+  // their caller was killed, or that the kernel has let go of the mount. Called once at most.
+  std::unordered_map<uint64_t, std::function<void()>> onGivenUp;
+  // What nobody waits for but the end of serve().
+  void start(Task<void> task) { scope_.spawn(std::move(task)); }
+  // The number of the request that is handed to its operation now.
+  [[nodiscard]] uint64_t taking() const { return taking_; }
   // Waits until no pages of it are being dropped.
   Task<void> dropped(InodeId ino) { return drops_.ended(ino); }
   // The attributes, when no stale page is left that they would make readable.
@@ -172,6 +176,7 @@ class FuseEdge {
   std::unordered_map<InodeId, uint64_t> known_;  // entries that the kernel has of each inode
   Buffer receive_;                               // where the next request lands
   bool receiveTaken_ = false;
+  uint64_t taking_ = 0;
   Callers callers_;
   UnderWay underWay_;
   Event gone_;  // the mount

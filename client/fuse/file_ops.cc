@@ -57,11 +57,15 @@ Task<Result<void>> replyWritten(fuse_req_t request, size_t size, Task<Result<voi
   co_return Result<void>{};
 }
 
-// close(2): the owner's POSIX locks go, whatever became of the data.
-Task<Result<void>> flushFile(FuseEdge& edge, fuse_req_t request, std::shared_ptr<Handle> handle,
-                             uint64_t owner) {
+// close(2): the owner's POSIX locks go, whatever became of the data. Of one that was killed they go
+// when it is let go, for the next process may get its number.
+Task<Result<void>> flushFile(FuseEdge& edge, fuse_req_t request, uint64_t unique,
+                             std::shared_ptr<Handle> handle, uint64_t owner) {
+  edge.onGivenUp[unique] = [&edge, handle, owner] {
+    edge.start(edge.fs.unlockRanges(handle, owner));
+  };
   auto flushed = co_await edge.fs.flush(handle);
-  co_await edge.fs.unlockRanges(std::move(handle), owner);
+  if (edge.onGivenUp.erase(unique) != 0) co_await edge.fs.unlockRanges(std::move(handle), owner);
   CO_TRY(flushed);
   fuse_reply_err(request, 0);
   co_return Result<void>{};
@@ -124,7 +128,7 @@ void write(fuse_req_t r, fuse_ino_t, const char* data, size_t size, off_t offset
 
 void flush(fuse_req_t r, fuse_ino_t, fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
-  e.run(r, "flush", flushFile(e, r, handleOf(info), info->lock_owner));
+  e.run(r, "flush", flushFile(e, r, e.taking(), handleOf(info), info->lock_owner));
 }
 
 void fsync(fuse_req_t r, fuse_ino_t, int, fuse_file_info* info) {

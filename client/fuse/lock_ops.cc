@@ -41,20 +41,15 @@ void interrupted(fuse_req_t, void* wait) {
 }
 
 // The kernel asks to interrupt a request that it has handed over, and waits for its answer all the
-// same: of a process that was killed, too.
-Task<Result<void>> lockAndReply(FuseEdge& edge, fuse_req_t request, std::shared_ptr<Handle> handle,
-                                LockRequest what, bool waits) {
-  std::shared_ptr<LockWait> wait;
-  if (waits) {
-    wait = std::make_shared<LockWait>(edge.reactor);
-    fuse_req_interrupt_func(request, interrupted, wait.get());
-    edge.lockWaits.insert(wait.get());
-  }
+// same. Only one that waits is interrupted by any signal; see Callers for those who are killed.
+Task<Result<void>> lockAndReply(FuseEdge& edge, fuse_req_t request, uint64_t unique,
+                                std::shared_ptr<Handle> handle, LockRequest what, bool waits) {
+  auto wait = std::make_shared<LockWait>(edge.reactor, waits);
+  edge.onGivenUp[unique] = [wait] { wait->interrupt(); };
+  if (waits) fuse_req_interrupt_func(request, interrupted, wait.get());
   auto locked = co_await edge.fs.lock(std::move(handle), what, wait);
-  if (waits) {
-    edge.lockWaits.erase(wait.get());
-    fuse_req_interrupt_func(request, nullptr, nullptr);
-  }
+  edge.onGivenUp.erase(unique);
+  if (waits) fuse_req_interrupt_func(request, nullptr, nullptr);
   CO_TRY(locked);
   fuse_reply_err(request, 0);
   co_return Result<void>{};
@@ -69,7 +64,7 @@ void setLock(fuse_req_t r, fuse_ino_t, fuse_file_info* info, struct flock* lock,
   auto& e = FuseEdge::of(r);
   const LockRequest what = rangeOf(info, *lock);
   const bool waits = sleep != 0 && what.piece.type != LockType::kNone;
-  e.run(r, "setlk", lockAndReply(e, r, handleOf(info), what, waits));
+  e.run(r, "setlk", lockAndReply(e, r, e.taking(), handleOf(info), what, waits));
 }
 
 void lockWhole(fuse_req_t r, fuse_ino_t, fuse_file_info* info, int op) {
@@ -78,7 +73,7 @@ void lockWhole(fuse_req_t r, fuse_ino_t, fuse_file_info* info, int op) {
   if ((op & LOCK_SH) != 0) what.piece.type = LockType::kRead;
   if ((op & LOCK_EX) != 0) what.piece.type = LockType::kWrite;
   const bool waits = (op & LOCK_NB) == 0 && what.piece.type != LockType::kNone;
-  e.run(r, "flock", lockAndReply(e, r, handleOf(info), what, waits));
+  e.run(r, "flock", lockAndReply(e, r, e.taking(), handleOf(info), what, waits));
 }
 
 }  // namespace

@@ -54,6 +54,15 @@ def fork():
     return "ok"
 
 
+def leave():
+    """A child with the same descriptors, until it is killed."""
+    child = os.fork()
+    if child == 0:
+        while True:
+            signal.pause()
+    return str(child)
+
+
 def reap():
     child, pipe = children.pop()
     os.close(pipe)
@@ -85,8 +94,8 @@ def run(word, *arguments):
         return os.pread(files[arguments[0]], 100, int(arguments[1])).decode() or "nothing"
     elif word == "write":
         os.pwrite(files[arguments[0]], arguments[1].encode(), 0)
-    elif word in ("fork", "reap"):
-        return {"fork": fork, "reap": reap}[word]()
+    elif word in ("fork", "leave", "reap"):
+        return {"fork": fork, "leave": leave, "reap": reap}[word]()
     else:
         raise ValueError(word)
     return "ok"

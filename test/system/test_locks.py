@@ -4,6 +4,7 @@
 The processes that lock are agents (lock_agent.py). Whoever waits is known to wait when the kernel says that its system call
 sleeps and a request that its mount was given later has been answered.
 """
+import atexit
 import fcntl
 import os
 import select
@@ -395,6 +396,68 @@ def restarted(c, a, b):
         wakes(x, time.monotonic(), "its locks are gone with it", AT_ONCE)
 
 
+def given_up(c, a, b):
+    """A process that is killed while the MDS is away is gone soon, whatever it asks of locks; what it unlocked is free then."""
+    locks = (("posix", "f", "w"), ("ofd", "f", "w"), ("flock", "f", "ex"))
+    asks = locks + (("test", "f", "w"), ("ofdtest", "f", "w"))
+    for how, back in ((signal.SIGKILL, c.up), (signal.SIGSTOP, lambda: os.kill(c.pid("mds"), signal.SIGCONT))):
+        with Agent(a) as here, Agent(b) as there:
+            askers = [Agent(a) for _ in asks]
+            # Children keep the open file of those who unlock, so that it does not end with them.
+            holders = [Agent(a, f"held-{take[0]}") for take in locks]
+            check([x(*take) for x, take in zip(holders, locks)] == ["ok"] * 3, "taken")
+            children = [int(x("leave")) for x in holders]
+            atexit.register(lambda children=children: [os.kill(child, signal.SIGKILL) for child in children])
+            c.kill("mds", how)
+            try:
+                for x, ask in zip(askers, asks):
+                    x.start(*ask)
+                for x, take in zip(holders, locks):
+                    x.start(take[0], "f", "un" if take[0] == "flock" else "u")
+                everybody = askers + holders
+                eventually(lambda: all(calling(x.process.pid) in (F_SETLKW, FLOCK) for x in everybody), "all are asking")
+                now = time.monotonic()
+                for x in everybody:
+                    check(x.silent(), "nobody is answered")
+                    x.process.send_signal(signal.SIGKILL)
+                for x in everybody:
+                    x.process.wait(timeout=AT_ONCE)
+                    x.end()
+                say(f"  all are gone after {time.monotonic() - now:.1f} s")
+            finally:
+                back()
+            for take in locks:
+                drop = (take[0], "f", "un" if take[0] == "flock" else "u")
+                check(there(*take) == "ok" and there(*drop) == "ok", f"{take[0]}: nothing was granted to a dead process")
+                for agent, mount in ((here, a), (there, b)):
+                    agent("open", "held", f"{mount}/held-{take[0]}")
+                check(there(take[0], "held", *take[2:]) == "ok", f"{take[0]}: the unlock was done")
+                check(here(take[0], "held", *take[2:]) == "EAGAIN", "and it is had by somebody else")
+            while children:
+                os.kill(children.pop(), signal.SIGKILL)
+
+
+def unflushed(c, a, b):
+    """A process is killed whose data cannot be written back: its locks go with it, and not when that is done."""
+    with Agent(a) as x, Agent(b) as y:
+        check(x("write", "f", "kept") == "ok" and x("posix", "f", "w") == "ok", "written and locked")
+        for name in c.osd_names():
+            c.kill(name)
+        try:
+            x.end()
+            check(y("posix", "f", "w") == "ok", "free")
+        finally:
+            c.up()
+        check(y("read", "f", 0) == "kept", "and written in the end")
+
+
+def calling(pid):
+    """The system call in which a process is."""
+    with open(f"/proc/{pid}/syscall", encoding="ascii") as f:
+        word = f.read().split()[0]
+    return int(word) if word.isdigit() else None
+
+
 def server_of(directory):
     """The process that serves the mount of a directory below its root."""
     found = []
@@ -423,7 +486,8 @@ with Cluster("locks") as cluster:
     only = os.environ.get("CAIRN_PART")
     try:
         for part, arguments in ((conflicts, ()), (directories, ()), (waiting, ()), (deadlocks, ()), (closing, ()), (killed, ()), (interrupted, ()),
-                                (programs, ()), (sqlite, ()), (restarted, (cluster,)), (mount_stopped, (cluster,)),
+                                (programs, ()), (sqlite, ()), (restarted, (cluster,)), (given_up, (cluster,)),
+                                (unflushed, (cluster,)), (mount_stopped, (cluster,)),
                                 (mount_forced, (cluster,)), (mount_killed, (cluster,))):
             if only and part.__name__ != only:
                 continue

@@ -53,9 +53,9 @@ struct Locker {
     std::shared_ptr<LockWait> wait;
     std::optional<Errc> result;
   };
-  std::shared_ptr<Waiting> start(const LockRequest& what) {
+  std::shared_ptr<Waiting> start(const LockRequest& what, bool patient = true) {
     auto w = std::make_shared<Waiting>();
-    w->wait = std::make_shared<LockWait>(c.env.reactor);
+    w->wait = std::make_shared<LockWait>(c.env.reactor, patient);
     c.spawn(waitFor(*c.fs, h, what, w));
     return w;
   }
@@ -279,6 +279,83 @@ TEST_CASE("locks: a wait can be interrupted while there is no MDS") {
   CHECK(v->result == Errc::kInterrupted);
   away = false;
   CHECK(l.reclaimed().empty());
+}
+
+TEST_CASE("locks: a request that does not wait can be given up while there is no MDS") {
+  Locker l;
+  bool away = true;
+  l.c.mds.fault = [&](schema::MdsRequest::Reader) {
+    return away ? Fault::kDropBefore : Fault::kNone;
+  };
+  auto w = l.start(range(kWrite), false);
+  CHECK_FALSE(l.ends(w, 3s));
+  w->wait->interrupt();
+  REQUIRE(l.ends(w, 2s));
+  CHECK(w->result == Errc::kInterrupted);
+  away = false;
+  CHECK(l.reclaimed().empty());
+  CHECK(l.c.mds.asked.empty());
+  // It does not wait.
+  l.c.mds.onLock = [](const Asked& a) { return a.id != 0 ? Outcome::WAITING : Outcome::CONFLICT; };
+  w = l.start(range(kWrite), false);
+  REQUIRE(l.ends(w, 1s));
+  CHECK(w->result == Errc::kWouldBlock);
+}
+
+TEST_CASE("locks: what is granted to somebody who is gone is unlocked, and no probe waits for it") {
+  Locker l;
+  CHECK(l.lock(range(kWrite, 0, 9)) == Errc::kOk);
+  CHECK(l.lock(range(kWrite, 0, 9, kOther)) == Errc::kOk);
+  l.c.mds.asked.clear();
+  l.c.mds.delay = 2s;
+  auto w = l.start(range(kWrite, 20, 29), false);
+  auto v = l.start(range(kWrite, 30, 39, kOther), false);
+  CHECK_FALSE(l.ends(w, 100ms));
+  l.c.mds.delay = {};
+  w->wait->interrupt();
+  v->wait->interrupt();
+  // One closes it, the other one's descriptor was the last.
+  l.c.run(l.c.fs->unlockRanges(l.h, kOther));
+  l.c.spawn(l.c.fs->release(std::exchange(l.h, nullptr)));
+  l.c.mds.probeLocks("f", 1);
+  REQUIRE(l.c.world.runUntil([&] { return !l.c.mds.probed.empty(); }, 1s));
+  CHECK_FALSE(w->result.has_value());
+  CHECK(l.c.mds.askedWhenProbed >= 2);
+  REQUIRE(l.ends(w));
+  REQUIRE(l.ends(v));
+  REQUIRE(l.c.world.runUntil([&] { return l.c.mds.asked.size() == 6; }, 5s));
+  std::string all = show(l.c.mds.asked);
+  CHECK_MESSAGE(all.ends_with("range 11 -0-, range 12 -0-"), all);
+  CHECK(l.reclaimed().empty());
+}
+
+TEST_CASE("locks: an unlock that nobody waits for is done, and before the owner's next request") {
+  Locker l;
+  CHECK(l.lock(range(kWrite, 0, 9)) == Errc::kOk);
+  CHECK(l.lock(whole(kWrite)) == Errc::kOk);
+  l.c.mds.asked.clear();
+  bool refuses = true;  // unlocks; everything else would overtake them
+  l.c.mds.fault = [&](schema::MdsRequest::Reader r) {
+    const bool unlock = r.isLock() && r.getLock().getLock().getType() == schema::LockType::NONE;
+    return refuses && unlock ? Fault::kRefuse : Fault::kNone;
+  };
+  auto ranges = l.start(range(kUnlock, 0, 9), false);
+  auto flock = l.start(whole(kUnlock), false);
+  CHECK_FALSE(l.ends(ranges, 1s));
+  ranges->wait->interrupt();
+  flock->wait->interrupt();
+  auto again = l.start(range(kRead, 0, 4), false);
+  auto other = l.start(range(kRead, 20, 29, kOther), false);
+  REQUIRE(l.ends(other, 1s));
+  CHECK_FALSE(l.ends(again, 10s));
+  CHECK_FALSE(l.ends(ranges, 1s));
+  CHECK(show(l.c.mds.asked) == "range 12 r20-29");
+  refuses = false;
+  REQUIRE(l.ends(again));
+  REQUIRE(l.ends(flock));
+  CHECK(again->result == Errc::kOk);
+  CHECK(ranges->result == Errc::kOk);
+  CHECK(l.reclaimed() == "range 11 r0-4, range 12 r20-29");
 }
 
 TEST_CASE("locks: of what is unanswered the reclaim lists the weaker, and the rest is got back") {
