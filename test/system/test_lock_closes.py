@@ -140,9 +140,11 @@ def inherited(kind, mount):
             os._exit(0)
         os.close(ours)
         os.close(fd)
-        yield
-        os.close(theirs)
-        os.waitpid(child, 0)
+        try:
+            yield
+        finally:
+            os.close(theirs)
+            os.waitpid(child, 0)
         yield
 
 
