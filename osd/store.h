@@ -171,6 +171,11 @@ class Store {
   virtual Task<Result<void>> dropGroup(GroupId group) = 0;
 
   [[nodiscard]] virtual Space space() const = 0;
+
+  // Short texts that others keep here, by name. Written with the next checkpoint: what was put last
+  // may be lost with the process. Empty when there is none.
+  virtual Result<void> putNote(std::string_view name, std::string value) = 0;
+  virtual Result<std::string> note(std::string_view name) = 0;
 };
 
 // The offline checker: reads the whole store of a stopped OSD and verifies superblock, log,

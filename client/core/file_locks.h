@@ -19,7 +19,7 @@
 
 #include "client/core/file.h"
 #include "client/core/held_lock.h"
-#include "client/core/pulse.h"
+#include "common/reactor/pulse.h"
 
 namespace cairn::client {
 

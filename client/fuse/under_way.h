@@ -11,7 +11,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "client/core/pulse.h"
+#include "common/reactor/pulse.h"
 #include "common/base/ids.h"
 
 namespace cairn::client {

@@ -103,6 +103,13 @@ constexpr Setting kOsd[] = {
      Unit::kBytes, "256MiB", 16 * kMi, 64 * kGi},
     {"osd.cache_bytes", "Memory for the blocks of the store's metadata.", Unit::kBytes, "256MiB",
      8 * kMi, 1 * kTi},
+    {"osd.scrub_interval",
+     "How often the copies of each placement group that this OSD leads are compared by chunks and "
+     "versions. 0: only when asked (cairn scrub start).",
+     Unit::kDuration, "24h", 0, 365 * 24 * kHour},
+    {"osd.deep_scrub_interval",
+     "How often every block of them is read, verified and compared, and mended where it must be.",
+     Unit::kDuration, "168h", 0, 365 * 24 * kHour},
     {"osd.reserve",
      "Free space that user data may not take, so that deletes and metadata always find room.",
      Unit::kBytes, "64MiB", 4 * kMi, 1 * kTi},

@@ -140,6 +140,15 @@ struct Heartbeat {
   bytesUsed @3 :UInt64;
   bytesTotal @4 :UInt64;
   recovery @5 :Recovery;    # of the groups whose primary it is
+  scrub @6 :Scrub;          # likewise
+}
+
+struct Scrub {
+  groupsLeft @0 :UInt64;    # that are due, or being looked at
+  errorsFound @1 :UInt64;   # since the daemon was started
+  errorsRepaired @2 :UInt64;
+  unrepairable @3 :UInt64;  # chunks with blocks of which no member has a good copy
+  oldestNs @4 :Int64;       # when the group that was scrubbed longest ago was; 0: it leads none
 }
 
 struct Recovery {
@@ -490,6 +499,7 @@ struct StatusReply {
   garbageChunks @7 :UInt64;   # deleted, space not given back yet
   host @8 :Text;              # of this MDS
   recovery @9 :Recovery;
+  scrub @10 :Scrub;           # of all OSDs: sums, and the oldest of the oldest
   struct Recovery { chunksLeft @0 :UInt64; bytesLeft @1 :UInt64; bytesPerSec @2 :UInt64; }
 }
 

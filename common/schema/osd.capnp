@@ -27,6 +27,7 @@ struct OsdRequest {
     changes @16 :Changes;  # from the primary, to the others: what they hold
     digest @17 :Digest;    # from the primary, to the others: whether theirs equals its own
     fetch @18 :Read;       # from the primary, to the others: for what it lost
+    scrub @19 :ScrubRequest;   # from tools: all groups that it leads are due now; answered at once
   }
   session @13 :UInt64;     # of the client that asks; 0 for daemons. A fenced one -> kSessionExpired (ClusterMap.fence)
   mapEpoch @14 :UInt64;    # an OSD with an older map gets a newer one before it serves this
@@ -94,6 +95,10 @@ struct Changes {
   after @0 :UInt64;
   afterChunk @1 :UInt64;   # of that number: only chunks with greater ids; 2^64-1 for none
   limit @2 :UInt32;
+}
+
+struct ScrubRequest {
+  deep @0 :Bool;           # read and compare every block; otherwise chunks and versions
 }
 
 struct Digest {

@@ -80,6 +80,9 @@ void OsdMonitor::note(Heard& heard, schema::Heartbeat::Reader beat) {
     recovered_.add(heard.last, recovery.getBytesDone() - heard.bytesDone);
   heard.bytesDone = recovery.getBytesDone();
   heard.told = true;
+  auto scrub = beat.getScrub();
+  heard.scrub = {scrub.getGroupsLeft(), scrub.getErrorsFound(), scrub.getErrorsRepaired(),
+                 scrub.getUnrepairable(), scrub.getOldestNs()};
 }
 
 Task<Result<void>> OsdMonitor::heartbeat(schema::Heartbeat::Reader beat) {
@@ -230,6 +233,19 @@ RecoveryProgress OsdMonitor::recovery() const {
     sum.bytesLeft += h.bytesLeft;
   }
   sum.bytesPerSec = recovered_.perSecond(env_.reactor.now());
+  return sum;
+}
+
+ScrubProgress OsdMonitor::scrub() const {
+  ScrubProgress sum;
+  for (const auto& [id, h] : heard_) {
+    sum.groupsLeft += h.scrub.groupsLeft;
+    sum.errorsFound += h.scrub.errorsFound;
+    sum.errorsRepaired += h.scrub.errorsRepaired;
+    sum.unrepairable += h.scrub.unrepairable;
+    if (h.scrub.oldestNs != 0 && (sum.oldestNs == 0 || h.scrub.oldestNs < sum.oldestNs))
+      sum.oldestNs = h.scrub.oldestNs;
+  }
   return sum;
 }
 

@@ -30,6 +30,12 @@ struct RecoveryProgress {
   uint64_t chunksLeft = 0, bytesLeft = 0, bytesPerSec = 0;
 };
 
+// Sums over all OSDs, and when the group that was scrubbed longest ago was (Unix time; 0: never).
+struct ScrubProgress {
+  uint64_t groupsLeft = 0, errorsFound = 0, errorsRepaired = 0, unrepairable = 0;
+  WallNs oldestNs = 0;
+};
+
 class OsdMonitor {
  public:
   struct Options {
@@ -67,6 +73,7 @@ class OsdMonitor {
   [[nodiscard]] TimePoint writableSince() const { return writableSince_; }
   // Of all OSDs together.
   [[nodiscard]] RecoveryProgress recovery() const;
+  [[nodiscard]] ScrubProgress scrub() const;
 
  private:
   struct Heard {
@@ -78,6 +85,7 @@ class OsdMonitor {
     uint64_t bytesUsed = 0, bytesTotal = 0;
     bool told = false;  // by a heartbeat of this incarnation, not only the map
     uint64_t chunksLeft = 0, bytesLeft = 0, bytesDone = 0;
+    ScrubProgress scrub;
   };
   Heard& heardOf(const OsdEntry& osd);
   void note(Heard& heard, schema::Heartbeat::Reader beat);

@@ -302,6 +302,13 @@ Result<OutMessage> Server::status() {
   const Counts counts = state_.counts();
   Health health = judge(map, [this](OsdId id) { return osds_.downFor(id); }, counts.garbage);
   if (!space_.problem().empty()) health.problems.push_back(space_.problem());
+  const ScrubProgress scrub = osds_.scrub();
+  if (scrub.unrepairable != 0) {
+    health.problems.push_back(std::to_string(scrub.unrepairable) +
+                              " chunks have blocks that are damaged in every copy: reading them "
+                              "gives EIO");
+    if (health.text == "ok") health.text = "degraded";
+  }
   OutMessage out;
   auto reply = out.body<schema::MdsReply>().initStatus();
   map.write(reply.initMap());
@@ -348,6 +355,11 @@ Result<OutMessage> Server::status() {
   reply.initRecovery().setChunksLeft(recovery.chunksLeft);
   reply.getRecovery().setBytesLeft(recovery.bytesLeft);
   reply.getRecovery().setBytesPerSec(recovery.bytesPerSec);
+  reply.initScrub().setGroupsLeft(scrub.groupsLeft);
+  reply.getScrub().setErrorsFound(scrub.errorsFound);
+  reply.getScrub().setErrorsRepaired(scrub.errorsRepaired);
+  reply.getScrub().setUnrepairable(scrub.unrepairable);
+  reply.getScrub().setOldestNs(scrub.oldestNs);
   reply.setInodes(counts.inodes);
   reply.setGarbageChunks(counts.garbage);
   return out;

@@ -44,6 +44,7 @@ Task<Result<void>> Healer::healBlock(const GroupRef& group, ChunkId chunk, uint3
                      {{"chunk", chunk.value}, {"block", block}, {"from_osd", other.value}});
     co_return Result<void>{};
   }
+  ++probe_.unhealed;
   env_.log.error("a block is damaged and no other copy is good",
                  {{"chunk", chunk.value}, {"block", block}});
   co_return fail(Errc::kCorrupt, "block " + std::to_string(block) + " of chunk " +

@@ -103,6 +103,15 @@ Task<Result<void>> MdsLink::beat() {
     r.setBytesLeft(now.bytesLeft);
     r.setBytesDone(now.bytesDone);
   }
+  if (scrub_) {
+    const ScrubProgress now = scrub_();
+    auto s = h.initScrub();
+    s.setGroupsLeft(now.groupsLeft);
+    s.setErrorsFound(now.errorsFound);
+    s.setErrorsRepaired(now.errorsRepaired);
+    s.setUnrepairable(now.unrepairable);
+    s.setOldestNs(now.oldestNs);
+  }
   const TimePoint sentAt = env_.reactor.now();  // the lease counts from here
   auto answer = co_await call(std::move(m));
   if (!answer) {

@@ -35,6 +35,14 @@ struct RecoveryProgress {
   uint64_t chunksLeft = 0, bytesLeft = 0, bytesDone = 0;
 };
 
+// Of the groups that we lead.
+struct ScrubProgress {
+  uint64_t groupsLeft = 0;
+  uint64_t errorsFound = 0, errorsRepaired = 0;  // since the start
+  uint64_t unrepairable = 0;                     // chunks
+  WallNs oldestNs = 0;  // when the group that was scrubbed longest ago was; 0: there is none
+};
+
 // The MDS, as the service needs it.
 class MapSource {
  public:
@@ -75,7 +83,11 @@ class MdsLink final : public MapSource {
   void poke() override;
   Task<Result<void>> report(std::vector<GroupReport> changes) override;
   // Asked at each heartbeat.
-  void showRecovery(std::function<RecoveryProgress()> progress) { recovery_ = std::move(progress); }
+  void showProgress(std::function<RecoveryProgress()> recovery,
+                    std::function<ScrubProgress()> scrub) {
+    recovery_ = std::move(recovery);
+    scrub_ = std::move(scrub);
+  }
   // Ends run() and every refresh; when it completes, no refresh runs. The owner joins run().
   Task<void> close();
 
@@ -104,6 +116,7 @@ class MdsLink final : public MapSource {
   bool poked_ = false;
   Event wake_;  // poked or closed
   std::function<RecoveryProgress()> recovery_;
+  std::function<ScrubProgress()> scrub_;
 };
 
 // Asks the metadata servers in turn which cluster they are, until one answers, `stop` is set

@@ -62,6 +62,7 @@ Result<void> Osd::serve(const std::function<Result<Endpoint>(uint16_t port)>& ad
   TRY(at);
   address_ = at->text();
   link_.setAddress(address_);
+  link_.showProgress([this] { return service_.recovery(); }, [this] { return service_.scrub(); });
   service_.start();
   scope_.spawn(keepJoined());
   return {};

@@ -32,6 +32,8 @@ struct Probe {
         refusedStale(m.counter("osd_refused_stale", "Requests refused for their map epoch.")),
         refusedFenced(
             m.counter("osd_refused_fenced", "Requests refused because their session expired.")),
+        unhealed(m.counter("osd_unhealed_blocks",
+                           "Times that no member had a good copy of a damaged block.")),
         healed(m.counter("osd_healed_blocks",
                          "Damaged blocks that were written anew from another member.")) {}
 
@@ -39,7 +41,7 @@ struct Probe {
   OpMetrics &remove, &replicate, &extents, &stat, &list, &ping, &changes, &digest, &fetch;
   OpMetrics& forward;  // one mutation sent to one replica
   uint64_t &bytesRead, &bytesWritten, &bytesCloned, &bytesReplicated;
-  uint64_t &refusedBusy, &refusedStale, &refusedFenced, &healed;
+  uint64_t &refusedBusy, &refusedStale, &refusedFenced, &unhealed, &healed;
 };
 
 }  // namespace cairn::osd

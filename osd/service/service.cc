@@ -51,6 +51,7 @@ Service::Service(Env& env, ServiceOptions options, Store& store, MapState& map, 
                   std::move(onStoreError)),
       peering_(env, store, map, groups_, source, members_, membership_, equalizer_),
       recovery_(env, store, map, groups_, members_, peers_, membership_, equalizer_, throttle_),
+      scrubber_(env, options.scrub, store, map, groups_, members_, equalizer_, throttle_, probe_),
       quiet_(env.reactor),
       scope_(env.reactor) {
   for (auto& [name, help, sample] : gauges()) env_.metrics.gauge(name, help, std::move(sample));
@@ -86,6 +87,10 @@ std::vector<Service::Gauge> Service::gauges() {
        }},
       {"osd_recovery_chunks", "Chunks that members which are joining may still lack.",
        [this] { return static_cast<double>(recovery_.progress().chunksLeft); }},
+      {"osd_scrub_groups_left", "Groups whose scrub is due.",
+       [this] { return static_cast<double>(scrubber_.progress().groupsLeft); }},
+      {"osd_scrub_unrepairable", "Chunks with blocks of which no member has a good copy.",
+       [this] { return static_cast<double>(scrubber_.damaged().size()); }},
       {"osd_peers_away", "Other OSDs that do not answer.",
        [this] { return static_cast<double>(peers_.suspects().size()); }},
   };
@@ -95,6 +100,7 @@ void Service::start() {
   map_.onChange([this] { mapChanged(); });
   scope_.spawn(membership_.run());
   scope_.spawn(recovery_.run());
+  scope_.spawn(scrubber_.run());
   mapChanged();
 }
 
@@ -111,6 +117,7 @@ Task<void> Service::close() {
   groups_.close();
   membership_.stop();
   recovery_.stop();
+  scrubber_.stop();
   if (running_ != 0) co_await quiet_.waitFor(kDrain);
   co_await peers_.close();
   co_await scope_.join();
@@ -309,6 +316,14 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
       auto result = list(ChunkId{l.getAfter()}, l.getLimit());
       timer.done(result);
       co_return result;
+    }
+    case schema::OsdRequest::SCRUB: {
+      if (peer.identity().role != schema::Hello::Role::ADMIN)
+        co_return fail(Errc::kPermission, "scrubs are asked for by administrators");
+      CO_TRY(scrubber_.request(body.getScrub().getDeep()));
+      OutMessage out;
+      out.body<schema::OsdReply>().setNone();
+      co_return out;
     }
     case schema::OsdRequest::PING: {
       OpTimer timer(probe_.ping, clock);

@@ -34,6 +34,7 @@
 #include "osd/service/probe.h"
 #include "osd/service/recovery.h"
 #include "osd/service/replicator.h"
+#include "osd/service/scrubber.h"
 #include "osd/store.h"
 
 namespace cairn::osd {
@@ -41,6 +42,7 @@ namespace cairn::osd {
 struct ServiceOptions {
   // For an answer of another member. One that is slower is taken out of the group.
   Duration memberTimeout = 5s;
+  ScrubOptions scrub;
   // Of clients together; replication between OSDs is bounded by its connections, so that one OSD's
   // clients cannot starve another's writes.
   size_t maxOps = 4096;
@@ -69,6 +71,7 @@ class Service final : public RpcHandler {
   [[nodiscard]] const ChunkTable& chunks() const { return chunks_; }
   [[nodiscard]] const GroupTable& groups() const { return groups_; }
   [[nodiscard]] RecoveryProgress recovery() { return recovery_.progress(); }
+  [[nodiscard]] ScrubProgress scrub() { return scrubber_.progress(); }
 
  private:
   struct Admission;
@@ -156,6 +159,7 @@ class Service final : public RpcHandler {
   Replicator replicator_;
   Peering peering_;
   Recovery recovery_;
+  Scrubber scrubber_;
   bool closed_ = false;
   size_t ops_ = 0, bytes_ = 0;  // of clients, in flight
   size_t running_ = 0;          // everything in flight

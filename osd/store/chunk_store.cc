@@ -58,6 +58,18 @@ Task<Result<void>> ChunkStore::recordOsdId(OsdId id) {
   co_return {};
 }
 
+Result<void> ChunkStore::putNote(std::string_view name, std::string value) {
+  TRY(alive());
+  metadata_.put(keys::note(name), std::move(value));
+  return {};
+}
+
+Result<std::string> ChunkStore::note(std::string_view name) {
+  auto value = metadata_.get(keys::note(name));
+  TRY(value);
+  return value->value_or(std::string());
+}
+
 // ---- Queries ----
 
 Result<std::optional<ChunkInfo>> ChunkStore::stat(ChunkId chunk) {

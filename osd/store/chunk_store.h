@@ -95,6 +95,8 @@ class ChunkStore final : public Store {
   Result<void> trimRemovals(GroupId group, ChunkVersion upTo) override;
   Task<Result<void>> dropGroup(GroupId group) override;
   Space space() const override;
+  Result<void> putNote(std::string_view name, std::string value) override;
+  Result<std::string> note(std::string_view name) override;
 
  private:
   // What a write to [first, first+count) finds there.

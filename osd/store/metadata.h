@@ -54,6 +54,9 @@ namespace keys {
 inline constexpr std::string_view kIdentity = "!identity";
 inline constexpr std::string_view kApplied = "!applied";  // Lsn of the newest record in here
 inline constexpr std::string_view kOsdId = "!osd";
+inline std::string note(std::string_view name) {
+  return "!note:" + std::string(name);
+}
 inline constexpr char kChunkPrefix = 'c';
 inline constexpr char kGroupPrefix = 'g';
 inline constexpr char kChangePrefix = 'i';

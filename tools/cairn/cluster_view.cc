@@ -33,6 +33,9 @@ ClusterView ClusterView::read(schema::StatusReply::Reader r) {
   v.garbageChunks = r.getGarbageChunks();
   v.recovery = {r.getRecovery().getChunksLeft(), r.getRecovery().getBytesLeft(),
                 r.getRecovery().getBytesPerSec()};
+  auto scrub = r.getScrub();
+  v.scrub = {scrub.getGroupsLeft(), scrub.getErrorsFound(), scrub.getErrorsRepaired(),
+             scrub.getUnrepairable(), scrub.getOldestNs()};
   for (const auto& [id, pool] : v.map.pools) {
     PoolView p{
         id, pool.name, pool.redundancy(), pool.anyClass ? "any" : className(pool.deviceClass),
@@ -96,7 +99,12 @@ nlohmann::json ClusterView::json() const {
   j["recovery"] = {{"chunks_left", recovery.chunksLeft},
                    {"bytes_left", recovery.bytesLeft},
                    {"bytes_per_sec", recovery.bytesPerSec}};
-  j["scrub"] = {{"last_done", nullptr}, {"errors_found", 0}, {"errors_repaired", 0}};
+  j["scrub"] = {{"last_done",
+                 scrub.oldestNs == 0 ? nlohmann::json() : nlohmann::json(timeText(scrub.oldestNs))},
+                {"groups_left", scrub.groupsLeft},
+                {"errors_found", scrub.errorsFound},
+                {"errors_repaired", scrub.errorsRepaired},
+                {"unrepairable", scrub.unrepairable}};
   return j;
 }
 

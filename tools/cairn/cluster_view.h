@@ -40,6 +40,11 @@ struct ClusterView {
     uint64_t chunksLeft = 0, bytesLeft = 0, bytesPerSec = 0;
   };
   Recovery recovery;
+  struct Scrub {
+    uint64_t groupsLeft = 0, errorsFound = 0, errorsRepaired = 0, unrepairable = 0;
+    int64_t oldestNs = 0;  // Unix time; 0: never
+  };
+  Scrub scrub;
   std::string health, mdsHost;
   uint64_t inodes = 0, garbageChunks = 0;
 

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 #include <unistd.h>
+#include <ctime>
 
 #include <CLI/CLI.hpp>
 #include <climits>
@@ -138,6 +139,15 @@ Result<MountedPath> mountedPath(const std::string& path) {
   auto servers = parseEndpoints(source);
   TRY(servers);
   return MountedPath{InodeId(st.st_ino), S_ISDIR(st.st_mode), std::move(*servers)};
+}
+
+std::string timeText(int64_t ns) {
+  char text[64];
+  const time_t sec = ns / 1'000'000'000;
+  std::tm tm{};
+  ::gmtime_r(&sec, &tm);
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+  return text;
 }
 
 }  // namespace cairn::tools

@@ -37,6 +37,9 @@ void addTargetOptions(CLI::App& app, Target& target);
 // printing "cairn: error" to standard error.
 int runInWorld(const std::function<Task<Result<void>>(Env&, UringReactor&)>& body);
 
+// Unix time as 2026-01-31T23:59:59Z.
+std::string timeText(int64_t ns);
+
 // One line per failure, the same shape everywhere.
 void printError(const Error& error);
 
@@ -73,6 +76,7 @@ void addOsdCommand(CLI::App& app, int& exitCode);
 void addPoolCommand(CLI::App& app, int& exitCode);
 void addLayoutCommand(CLI::App& app, int& exitCode);
 void addStatCommand(CLI::App& app, int& exitCode);
+void addScrubCommand(CLI::App& app, int& exitCode);
 
 // `mount.cairn SOURCE DIR [-sfnv] [-o OPTIONS] [-t TYPE]`, as mount(8) calls its helpers.
 int mountHelperMain(int argc, char** argv);

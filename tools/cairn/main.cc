@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
   addPoolCommand(app, exitCode);
   addLayoutCommand(app, exitCode);
   addStatCommand(app, exitCode);
+  addScrubCommand(app, exitCode);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -99,8 +99,11 @@ int reweight(const OsdOptions& o) {
           "; data moves accordingly");
 }
 
-// The daemon of an embedded cluster behind an OSD of the map, by its port.
-const EmbeddedOsd* daemonOf(const Embedded& e, const OsdEntry& osd) {
+// The daemon of an embedded cluster behind an OSD of the map, by its port. It may serve another OSD
+// by now: one that got a new store keeps its port and has a new id.
+const EmbeddedOsd* daemonOf(const Embedded& e, const ClusterMap& map, const OsdEntry& osd) {
+  for (const auto& [id, other] : map.osds)
+    if (other.id > osd.id && other.addr == osd.addr) return nullptr;
   for (const auto& o : e.osds)
     if (osd.addr.ends_with(":" + std::to_string(o.port))) return &o;
   return nullptr;
@@ -134,7 +137,7 @@ Task<Result<void>> retire(Env& env, const Embedded& e, OsdId id) {
       break;
     }
     const OsdEntry* osd = map->osd(id);
-    const EmbeddedOsd* daemon = osd == nullptr ? nullptr : daemonOf(e, *osd);
+    const EmbeddedOsd* daemon = osd == nullptr ? nullptr : daemonOf(e, *map, *osd);
     if (daemon == nullptr || !osd->up || listed(*map, id)) break;  // the MDS has the last word
     if (!std::exchange(stopped, true)) {
       DaemonProcess process(e, "osd" + std::to_string(daemon->number));
@@ -164,7 +167,7 @@ int removeOsd(const OsdOptions& o) {
     if (const int code = runInWorld(body); code != 0) return code;
     const int code = withClusterView(o.target, [&](const ClusterView& v) -> Result<void> {
       if (const OsdEntry* osd = v.map.osd(OsdId{o.id}))
-        if (const EmbeddedOsd* daemon = daemonOf(*embedded, *osd)) number = daemon->number;
+        if (const EmbeddedOsd* daemon = daemonOf(*embedded, v.map, *osd)) number = daemon->number;
       return {};
     });
     if (code != 0) return code;

@@ -2,7 +2,6 @@
 #include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
-#include <ctime>
 #include <iostream>
 
 #include "common/config/config.h"
@@ -162,17 +161,12 @@ Task<void> askVersions(Env& env, const FileView& f, ChunkView& chunk) {
 }
 
 void printFile(const std::string& path, const FileView& f, const std::vector<ChunkView>& chunks) {
-  char time[64];
-  time_t sec = f.mtimeNs / 1'000'000'000;
-  std::tm tm{};
-  ::gmtime_r(&sec, &tm);
-  std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", &tm);
   char mode[8];
   std::snprintf(mode, sizeof mode, "%06o", f.mode);
   std::cout << path << "\n  inode " << f.ino << ", mode " << mode << ", links " << f.nlink
             << ", owner " << f.uid << ":" << f.gid << "\n  size " << f.size << " bytes ("
-            << formatBytes(f.size) << "), modified " << time << "\n  pool " << poolName(f, f.pool)
-            << ", " << f.chunkCount << " chunks\n";
+            << formatBytes(f.size) << "), modified " << timeText(f.mtimeNs) << "\n  pool "
+            << poolName(f, f.pool) << ", " << f.chunkCount << " chunks\n";
   if (chunks.empty()) return;
   std::vector<std::vector<std::string>> rows = {
       {"  INDEX", "CHUNK", "GROUP", "OSDS (primary first)", "VERSIONS"}};

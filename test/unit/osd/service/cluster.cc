@@ -19,6 +19,11 @@ MdsLinkOptions linkOptions(sim::SimNode& node) {
   o.incarnation = node.id();
   return o;
 }
+ServiceOptions serviceOptions() {
+  ServiceOptions o;
+  o.scrub = {.light = 30min, .deep = 1h};
+  return o;
+}
 }  // namespace
 
 std::vector<uint8_t> bytesOf(size_t count, uint32_t seed) {
@@ -153,7 +158,8 @@ TestOsd::TestOsd(sim::SimNode& n, std::shared_ptr<FakeDisk> d)
       store(env, disk),
       map(env.reactor.clock()),
       link(env, linkOptions(n), store, map),
-      service(env, {}, store, map, link, [this](const Error& e) { storeErrors.push_back(e); }),
+      service(env, serviceOptions(), store, map, link,
+              [this](const Error& e) { storeErrors.push_back(e); }),
       server(env, service),
       scope(env.reactor) {
   REQUIRE(server.start({n.host(), kPort}));

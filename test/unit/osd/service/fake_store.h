@@ -32,6 +32,7 @@ struct FakeDisk {
   std::map<ChunkId, Chunk> chunks;
   std::map<ChunkId, Removal> removals;
   std::map<GroupId, GroupState> groups;
+  std::map<std::string, std::string> notes;
   uint64_t capacityBlocks = UINT64_MAX;
   // Faults
   std::optional<Error> failMutations;  // before anything is changed
@@ -76,6 +77,13 @@ class FakeStore final : public Store {
   Result<void> trimRemovals(GroupId group, ChunkVersion upTo) override;
   Task<Result<void>> dropGroup(GroupId group) override;
   [[nodiscard]] Space space() const override;
+  Result<void> putNote(std::string_view name, std::string value) override {
+    disk_->notes[std::string(name)] = std::move(value);
+    return {};
+  }
+  Result<std::string> note(std::string_view name) override {
+    return disk_->notes[std::string(name)];
+  }
 
  private:
   struct Busy;  // an operation in progress on a range of a chunk

@@ -1,0 +1,230 @@
+#include "osd/service/scrubber.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "common/logging/log.h"
+#include "osd/service/peering.h"
+
+namespace cairn::osd {
+
+namespace {
+
+constexpr Duration kLookEvery = 1s;
+constexpr std::string_view kAsked = "scrub";
+
+std::string noteOf(GroupId group) {
+  return "scrub." + std::to_string(group.pool.value) + "." + std::to_string(group.pg.value);
+}
+
+// "LIGHT DEEP", Unix nanoseconds.
+std::string write(WallNs light, WallNs deep) {
+  return std::to_string(light) + " " + std::to_string(deep);
+}
+
+void read(std::string_view text, WallNs& light, WallNs& deep) {
+  const char* end = text.data() + text.size();
+  auto first = std::from_chars(text.data(), end, light);
+  if (first.ec == std::errc() && first.ptr != end) (void)std::from_chars(first.ptr + 1, end, deep);
+}
+
+}  // namespace
+
+Scrubber::Scrubber(Env& env, ScrubOptions options, Store& store, MapState& map, GroupTable& groups,
+                   MemberCalls& members, Equalizer& equalizer, Throttle& throttle, Probe& probe)
+    : env_(env),
+      options_(options),
+      store_(store),
+      map_(map),
+      groups_(groups),
+      members_(members),
+      equalizer_(equalizer),
+      throttle_(throttle),
+      probe_(probe),
+      work_(env.reactor) {
+  if (auto note = store_.note(kAsked)) read(*note, asked_.light, asked_.deep);
+}
+
+WallNs Scrubber::now() const {
+  return env_.reactor.wallNow();
+}
+
+Result<void> Scrubber::request(bool deep) {
+  asked_.light = now();
+  if (deep) asked_.deep = now();
+  work_.set();
+  return store_.putNote(kAsked, write(asked_.light, asked_.deep));
+}
+
+Scrubber::Times Scrubber::times(GroupId group) {
+  auto [at, isNew] = known_.try_emplace(group);
+  if (isNew) {
+    if (auto note = store_.note(noteOf(group))) read(*note, at->second.light, at->second.deep);
+    // The interval of a group that was never scrubbed here begins now; what was asked for is due.
+    if (at->second.light == 0) {
+      auto begin = [&](WallNs asked) { return asked == 0 ? now() : std::min(now(), asked - 1); };
+      at->second = {begin(asked_.light), begin(asked_.deep)};
+      (void)store_.putNote(noteOf(group), write(at->second.light, at->second.deep));
+    }
+  }
+  return at->second;
+}
+
+Scrubber::Due Scrubber::due(GroupId group) {
+  const Times done = times(group);
+  auto over = [&](WallNs last, WallNs asked, Duration interval) {
+    return last < asked || (interval != Duration::zero() && now() - last > interval.count());
+  };
+  if (over(done.deep, asked_.deep, options_.deep)) return Due::kDeep;
+  if (over(done.light, asked_.light, options_.light)) return Due::kLight;
+  return Due::kNothing;
+}
+
+GroupRef Scrubber::next(Due& what) {
+  if (!map_.leased()) return nullptr;
+  for (const auto& [id, group] : groups_.all()) {
+    // Who is joining is looked at when it has joined.
+    if (!group->committable || !group->joiners.empty()) continue;
+    what = due(id);
+    if (what != Due::kNothing) return group;
+  }
+  return nullptr;
+}
+
+Task<void> Scrubber::run() {
+  while (!stopped_) {
+    work_.reset();
+    Due what = Due::kNothing;
+    GroupRef group = next(what);
+    if (!group) {
+      co_await work_.waitFor(kLookEvery);
+      continue;
+    }
+    const WallNs began = now();
+    Result<void> done = fail(Errc::kBadMessage, "a member's answer is not readable");
+    try {
+      done = co_await scrub(group, what == Due::kDeep);
+    } catch (const kj::Exception&) {  // `done` says it
+    }
+    if (stopped_) break;
+    if (!done) {
+      env_.log.debug("a scrub has to wait", {{"pool", group->id.pool.value},
+                                             {"group", group->id.pg.value},
+                                             {"reason", done.error().text()}});
+      co_await work_.waitFor(kLookEvery);
+      continue;
+    }
+    Times& times = known_[group->id];
+    times.light = began;
+    if (what == Due::kDeep) times.deep = began;
+    if (auto kept = store_.putNote(noteOf(group->id), write(times.light, times.deep)); !kept)
+      env_.log.warning("a scrub could not be recorded", {{"reason", kept.error().text()}});
+  }
+}
+
+void Scrubber::stop() {
+  stopped_ = true;
+  work_.set();
+}
+
+Task<Result<std::vector<Changed>>> Scrubber::everyChunk(GroupRef group, OsdId member) {
+  std::vector<Changed> all;
+  Changed from;
+  while (true) {
+    auto page = co_await members_.changes(member, group->id, from);
+    CO_TRY(page);
+    all.insert(all.end(), page->changes.begin(), page->changes.end());
+    if (!page->more) co_return all;
+    from = page->changes.back();
+  }
+}
+
+Task<Result<void>> Scrubber::scrub(GroupRef group, bool deep) {
+  const PlacementGroup* lists = groups_.lists(group->id);
+  const std::vector<OsdId> others(lists->osds.begin() + 1, lists->osds.end());
+  auto here = changesHere(store_, group->id, {});
+  CO_TRY(here);
+  std::map<ChunkId, ChunkVersion> ours;
+  for (const Changed& c : *here)
+    if (!c.removed) ours[c.chunk] = c.version;
+
+  // Which chunks to look at, and where: all, or those that the lists disagree about.
+  std::map<ChunkId, std::vector<OsdId>> suspects;
+  if (deep)
+    for (const auto& [chunk, version] : ours) suspects[chunk] = others;
+  for (OsdId member : others) {
+    auto theirs = co_await everyChunk(group, member);
+    CO_TRY(theirs);
+    std::map<ChunkId, ChunkVersion> have;
+    for (const Changed& c : *theirs)
+      if (!c.removed) have[c.chunk] = c.version;
+    for (const auto& [chunk, version] : have)
+      if (!ours.contains(chunk)) suspects[chunk].push_back(member);
+    if (!deep)
+      for (const auto& [chunk, version] : ours)
+        if (auto at = have.find(chunk); at == have.end() || at->second != version)
+          suspects[chunk].push_back(member);
+  }
+  for (auto& [chunk, members] : suspects) {
+    if (stopped_ || group->over) co_return fail(Errc::kCanceled, "not the primary any more");
+    CO_TRY(co_await look(group, chunk, std::move(members)));
+  }
+  co_return Result<void>{};
+}
+
+// Mends what it finds. Only what keeps it from looking is an error.
+Task<Result<void>> Scrubber::look(GroupRef group, ChunkId chunk, std::vector<OsdId> members) {
+  const uint64_t healedBefore = probe_.healed, unhealedBefore = probe_.unhealed;
+  uint64_t sent = 0;
+  bool lost = false;
+  for (OsdId member : members) {
+    auto done = co_await equalizer_.chunk(group, chunk, member, &throttle_);
+    if (!done && done.error().code != Errc::kCorrupt) co_return fail(done.error());
+    lost |= !done;
+    if (done) sent += *done;
+  }
+  if (members.empty() || lost || probe_.unhealed != unhealedBefore) {
+    auto own = co_await verifyHere(chunk);
+    if (!own && own.error().code != Errc::kCorrupt) co_return own;
+    lost = !own;
+  }
+  const uint64_t mended = probe_.healed - healedBefore + sent / kBlockSize;
+  if (mended != 0)
+    env_.log.warning("a scrub has mended a chunk", {{"chunk", chunk.value}, {"blocks", mended}});
+  found_ += mended;
+  repaired_ += mended;
+  if (!lost) {
+    damaged_.erase(chunk);
+  } else if (damaged_.insert(chunk).second) {
+    ++found_;
+    env_.log.error("a chunk has blocks that are damaged on every member", {{"chunk", chunk.value}});
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Scrubber::verifyHere(ChunkId chunk) {
+  auto end = endOf(store_, chunk);
+  CO_TRY(end);
+  constexpr uint32_t kStretch = 1 << 20;
+  for (uint32_t at = 0; at < *end; at += kStretch) {
+    auto turn = co_await throttle_.turn();
+    auto data = co_await store_.read(chunk, at, std::min(kStretch, *end - at));
+    CO_TRY(data);
+  }
+  co_return Result<void>{};
+}
+
+ScrubProgress Scrubber::progress() {
+  ScrubProgress p;
+  p.errorsFound = found_;
+  p.errorsRepaired = repaired_;
+  p.unrepairable = damaged_.size();
+  for (const auto& [id, group] : groups_.all()) {
+    if (due(id) != Due::kNothing) ++p.groupsLeft;
+    const Times done = times(id);
+    if (p.oldestNs == 0 || done.light < p.oldestNs) p.oldestNs = done.light;
+  }
+  return p;
+}
+
+}  // namespace cairn::osd

@@ -1,0 +1,80 @@
+// Looks for what has gone bad before somebody needs it, and mends it: for the groups that this OSD
+// leads, one chunk after the other.
+//
+//   light   every member has the same chunks with the same versions; those that differ are made
+//           equal
+//   deep    every block of every member is read, verified and compared; the primary's damaged
+//   blocks
+//           are fetched from a member, and members are made equal to it
+//
+// A group is due when an interval has passed since it was scrubbed, or when somebody asked. That,
+// and when it was done, is kept in the store, so that a restart goes on where it was; a new primary
+// knows only of its own scrubs. One chunk at a time, under the throttle. One reactor thread.
+#pragma once
+
+#include <set>
+
+#include "common/base/env.h"
+#include "osd/service/equalizer.h"
+#include "osd/service/group_table.h"
+#include "osd/service/mds_link.h"
+
+namespace cairn::osd {
+
+struct ScrubOptions {
+  Duration light = 24h, deep = 7 * 24h;  // 0: only when asked
+};
+
+class Scrubber {
+ public:
+  // All outlive it.
+  Scrubber(Env& env, ScrubOptions options, Store& store, MapState& map, GroupTable& groups,
+           MemberCalls& members, Equalizer& equalizer, Throttle& throttle, Probe& probe);
+  Scrubber(const Scrubber&) = delete;
+  Scrubber& operator=(const Scrubber&) = delete;
+
+  // All groups that are or will be led here are due.
+  Result<void> request(bool deep);
+
+  // Until stop().
+  Task<void> run();
+  void stop();
+
+  [[nodiscard]] ScrubProgress progress();
+  // Chunks with blocks that no member has a good copy of, as last seen.
+  [[nodiscard]] const std::set<ChunkId>& damaged() const { return damaged_; }
+
+ private:
+  // Unix time in nanoseconds; 0: never.
+  struct Times {
+    WallNs light = 0, deep = 0;
+  };
+  Times times(GroupId group);
+  // What is due of it now: nothing, a light or a deep scrub.
+  enum class Due : uint8_t { kNothing, kLight, kDeep };
+  Due due(GroupId group);
+  GroupRef next(Due& what);
+  Task<Result<void>> scrub(GroupRef group, bool deep);
+  Task<Result<std::vector<Changed>>> everyChunk(GroupRef group, OsdId member);
+  Task<Result<void>> look(GroupRef group, ChunkId chunk, std::vector<OsdId> members);
+  Task<Result<void>> verifyHere(ChunkId chunk);
+  [[nodiscard]] WallNs now() const;
+
+  Env& env_;
+  const ScrubOptions options_;
+  Store& store_;
+  MapState& map_;
+  GroupTable& groups_;
+  MemberCalls& members_;
+  Equalizer& equalizer_;
+  Throttle& throttle_;
+  Probe& probe_;
+  Times asked_;
+  std::map<GroupId, Times> known_;
+  std::set<ChunkId> damaged_;
+  uint64_t found_ = 0, repaired_ = 0;
+  bool stopped_ = false;
+  Event work_;
+};
+
+}  // namespace cairn::osd
