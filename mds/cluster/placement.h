@@ -53,7 +53,7 @@ schema::FailureDomain chooseFailureDomain(const ClusterMap& map, const Pool& poo
 
 // Groups of a new pool: a power of two, about 100 copies an OSD, in [128, 8192]. It stays for the
 // pool's life, so small clusters get room to grow to about 40 OSDs with an even spread. The upper
-// bound is the map's: it travels whole, in one message of at most 1 MiB, at about 40 bytes a group.
+// bound is the map's: it travels whole, in one message of at most 1 MiB, at up to 56 bytes a group.
 uint32_t choosePgCount(const ClusterMap& map, const Pool& pool);
 inline constexpr uint32_t kMinPgCount = 128;
 inline constexpr uint32_t kMaxPgCount = 8192;

@@ -54,9 +54,11 @@ Result<void> groupReport(OpContext& ctx, capnp::List<schema::GroupChange>::Reade
   if (changed.empty()) return {};
   ClusterMap& map = ctx.changeCluster().map;
   ++map.epoch.value;
+  std::map<PoolId, Placer> placers;
   for (auto& [key, next] : changed) {
     Pool& pool = map.pools.at(key.first);
-    settle(map, pool, Placer(map, pool).target(key.second), next);
+    const Placer& placer = placers.try_emplace(key.first, map, pool).first->second;
+    settle(map, pool, placer.target(key.second), next);
     next.epoch = map.epoch;
     pool.pgs[key.second.value] = std::move(next);
   }

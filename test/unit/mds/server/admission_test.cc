@@ -113,7 +113,7 @@ TEST_CASE("pools are refused before the map outgrows a message") {
     made += last == Errc::kOk ? 1 : 0;
   }
   CHECK(last == Errc::kNoSpace);
-  CHECK(made >= 3);
+  CHECK(made >= 2);
   // Full lists take most: the map still reaches everyone.
   for (uint32_t i = 1; i <= 8; ++i) {
     FakeOsd osd(rig.world, i, "osd" + std::to_string(i));
