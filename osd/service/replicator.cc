@@ -174,8 +174,9 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, GroupRef group, Muta
   }
   if (auto done = co_await settleJoiners(group, mutation, joining); !done)
     co_return unknown(done.error());
-  // It is on all who are left, but they are too few: it may still be lost with them.
-  if (inSync(group).size() + 1 < least && mutation.kind != Mutation::Kind::kRemove)
+  // It is on all who are left, but they are too few: it may still be lost with them. (What the pool
+  // asks for may have changed, too.)
+  if (inSync(group).size() + 1 < map_.map()->pool(group->id.pool)->minSize && mutation.kind != Mutation::Kind::kRemove)
     co_return unknown(Error(Errc::kUnavailable, "too few copies are left to go on; try again"));
   group->settle(number, numbers);
   co_return number;
