@@ -2,6 +2,7 @@
 
 #include "client/core/decode.h"
 #include "common/crc/crc32c.h"
+#include "common/logging/log.h"
 
 namespace cairn::client {
 
@@ -105,6 +106,10 @@ Task<Result<void>> ChunkIo::ask(Kind kind, SessionId session, ChunkAddr at, Fill
       maps_.poke();
       if (maps_.map() != map) continue;
     } else {
+      // Full disks and removed chunks are of the day; the rest should not be.
+      if (why.code != Errc::kNoSpace && why.code != Errc::kStale)
+        env_.log.warning("an OSD refuses a request",
+                         {{"chunk", at.chunk.value}, {"reason", why.text()}});
       co_return fail(std::move(why));
     }
     CO_TRY(co_await retry.pause(std::move(why), &maps_.news().event()));

@@ -48,6 +48,8 @@ void RpcClient::broken(Connection& conn, Error why) {
     call->done.set();
   }
   conn.pending.clear();
+  // Who waited for this connection may find it made and broken again.
+  lastError_ = conn.why;
   if (conn_.get() == &conn) conn_.reset();
   if (setup_.get() == &conn) setup_.reset();
 }

@@ -99,6 +99,15 @@ void checkDrained(SimCluster& cluster) {
     for (const auto& [id, pool] : state.map().pools)
       for (const PlacementGroup& group : pool.pgs)
         if (group.osds.size() != pool.width() || !group.joining.empty()) return false;
+    // What moved away is removed where it was.
+    for (size_t i = 0; i < cluster.options().osds; ++i) {
+      auto groups = cluster.osd(i).store().groups();
+      if (!groups) return false;
+      for (osd::GroupId id : *groups) {
+        auto group = state.map().group(id.pool, id.pg);
+        if (!group || std::ranges::count((*group)->osds, cluster.osd(i).id()) == 0) return false;
+      }
+    }
     return true;
   };
   const bool done = cluster.world.runUntil(drained, 120s);

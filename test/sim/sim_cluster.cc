@@ -61,6 +61,7 @@ void SimCluster::startMds() {
   o.listen = {mdsHost(), kMdsPort};
   o.server.replicas = options_.replicas;
   o.server.osdLease = 1500ms;
+  o.server.osdOutAfter = options_.outAfter;
   // Longer than any disturbance that mounts are to survive without losing their session.
   o.server.clientLease = 10s;
   o.server.sessionTimeout = 60s;
@@ -82,9 +83,9 @@ void SimCluster::endMds() {
 
 // ---- OSDs ----
 
-osd::StoreOptions SimCluster::storeOptions() const {
+osd::StoreOptions SimCluster::storeOptions(size_t i) const {
   osd::StoreOptions o;
-  o.directory = "osd";
+  o.directory = "osd" + std::to_string(osds_[i].disk);
   o.sizeBytes = 128 * kMiB;
   o.walBytes = 4 * kMiB;  // the smallest, so that it laps
   o.cacheBytes = 64 * kKiB;
@@ -98,7 +99,7 @@ void SimCluster::startOsd(size_t i) {
   p.env.emplace(p.node->env());
   p.stopping = std::make_unique<Event>(p.node->reactor());
   osd::OsdOptions o;
-  o.store = storeOptions();
+  o.store = storeOptions(i);
   o.listen = {osdHost(i), kOsdPort};
   o.link.mds = {{mdsHost(), kMdsPort}};
   o.link.host = osdHost(i);
@@ -117,12 +118,42 @@ void SimCluster::endOsd(size_t i) {
   if (p.node) world.kill(*p.node);
 }
 
+void SimCluster::loseOsd(size_t i) {
+  world.kill(*osds_[i].node);
+  endOsd(i);
+  ++osds_[i].disk;
+}
+
+namespace {
+
+Task<Result<InMessage>> askMds(RpcClient& client, OutMessage message) {
+  co_return co_await client.call(std::move(message), 30s);
+}
+
+}  // namespace
+
+void SimCluster::administer(const std::function<void(schema::Mutation::Builder)>& fill) {
+  SimNode& node = world.addNode("admin", nodeOptions("admin"));
+  Env env = node.env();
+  RpcClient::Options o;
+  o.to = {mdsHost(), kMdsPort};
+  RpcClient client(env, std::move(o));
+  OutMessage message;
+  fill(message.body<schema::MdsRequest>().initMutate());
+  auto answer = world.await(node, askMds(client, std::move(message)));
+  REQUIRE(answer.has_value());
+  REQUIRE_MESSAGE(answer->has_value(), answer->error().text());
+  REQUIRE(world.await(node, client.close()));
+  REQUIRE(world.drain(node));
+  world.kill(node);
+}
+
 std::vector<std::string> SimCluster::checkStoreOf(size_t i) {
   SimNode& node = world.addNode(osdHost(i), nodeOptions("check." + std::to_string(i)));
   Env env = node.env();
   std::vector<std::string> lines;
   auto result = world.await(
-      node, osd::checkStore(env, storeOptions(),
+      node, osd::checkStore(env, storeOptions(i),
                             [&lines](const std::string& line) { lines.push_back(line); }));
   REQUIRE(result.has_value());
   REQUIRE_MESSAGE(result->has_value(), result->error().text());

@@ -5,6 +5,7 @@
 // until what it does is done. A daemon that does not start or end as it should fails the test.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@ struct ClusterOptions {
   size_t osds = 3;
   uint16_t replicas = 3;
   size_t clients = 2;
+  Duration outAfter = 10min;  // of OSDs that are down
 };
 
 class SimCluster {
@@ -47,6 +49,10 @@ class SimCluster {
   // ---- OSDs, from 0 ----
   void startOsd(size_t i);
   void endOsd(size_t i);
+  // Killed, and its disk with it: the next start makes a new store, which is another OSD.
+  void loseOsd(size_t i);
+  // A command of an administrator; it must succeed.
+  void administer(const std::function<void(schema::Mutation::Builder)>& fill);
   [[nodiscard]] osd::Osd& osd(size_t i) { return *osds_[i].daemon; }
   [[nodiscard]] SimNode& osdNode(size_t i) { return *osds_[i].node; }
   // Of an OSD that has ended, by the offline checker: its findings.
@@ -80,6 +86,7 @@ class SimCluster {
     SimNode* node = nullptr;
     std::optional<Env> env;
     std::unique_ptr<Event> stopping;
+    size_t disk = 0;  // the how many-th
     std::unique_ptr<osd::Osd> daemon;
   };
   struct Mounted {
@@ -87,7 +94,7 @@ class SimCluster {
     std::optional<Env> env;
     std::unique_ptr<client::Filesystem> fs;
   };
-  [[nodiscard]] osd::StoreOptions storeOptions() const;
+  [[nodiscard]] osd::StoreOptions storeOptions(size_t i) const;
   [[nodiscard]] NodeOptions nodeOptions(std::string name) const;
   void abandonMounts();
 
