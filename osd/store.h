@@ -159,6 +159,8 @@ class Store {
   // Ascending by (version, chunk): those behind `after`, at most `limit`. Costs what it returns,
   // not what the group holds.
   virtual Result<std::vector<Changed>> changes(GroupId group, Changed after, size_t limit) = 0;
+  // The entry of a chunk; nothing if it never was, or was removed and that is forgotten.
+  virtual Result<std::optional<Changed>> lastChange(ChunkId chunk) = 0;
   // Groups of which anything is known, ascending.
   virtual Result<std::vector<GroupId>> groups() = 0;
   // Forgets the removals up to `upTo`, also those that come with such a number later. When there is
@@ -166,8 +168,8 @@ class Store {
   // be durable when it completes; doing it twice is harmless.
   virtual Result<void> trimRemovals(GroupId group, ChunkVersion upTo) = 0;
   // Removes all chunks of the group and forgets everything about it. Durable when it completes; if
-  // it fails or the process ends on the way, part of the chunks are gone and the rest stay as they
-  // are. Nothing else runs on the group.
+  // it fails or the process ends on the way, part of the chunks are gone, the rest stay as they
+  // are, and the group's `committed` is 0. Nothing else runs on the group.
   virtual Task<Result<void>> dropGroup(GroupId group) = 0;
 
   [[nodiscard]] virtual Space space() const = 0;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "common/base/assert.h"
+#include "common/crc/crc32c.h"
 
 namespace cairn::osd {
 
@@ -151,15 +151,8 @@ Task<Result<uint64_t>> Equalizer::chunk(GroupRef group, ChunkId chunk, OsdId mem
     auto info = store_.stat(chunk);
     CO_TRY(info);
     if (!*info) {
-      // Nothing is stored here, so no mutation of the chunk is committed: they are not to have it.
-      CO_TRY(still(group));
-      auto theirs = co_await members_.digest(member, group->id, chunk, 0, kBlockSize);
-      CO_TRY(theirs);
-      if (!theirs->exists) co_return sent;
-      Mutation gone;
-      gone.kind = Mutation::Kind::kRemove;
-      gone.removed = {chunk};
-      co_return co_await send(group, member, std::move(gone), theirs->version);
+      guard.unlock();
+      co_return co_await removeThere(group, entry, member);
     }
     auto some = co_await compare(group, chunk, member, stretch);
     if (!some && some.error().code == Errc::kCorrupt) {
@@ -174,8 +167,69 @@ Task<Result<uint64_t>> Equalizer::chunk(GroupRef group, ChunkId chunk, OsdId mem
     auto ourEnd = endOf(store_, chunk);
     CO_TRY(ourEnd);
     from = stretch.to;
-    if (uint64_t{from} * kBlockSize >= std::max(*ourEnd, some->theirEnd)) co_return sent;
+    if (uint64_t{from} * kBlockSize < std::max(*ourEnd, some->theirEnd)) continue;
+    guard.unlock();
+    CO_TRY(co_await passVersion(group, entry, member));
+    co_return sent;
   }
+}
+
+// We do not have the chunk. With all of it locked nobody is making it: so no mutation of it is
+// committed but perhaps its removal, and they are not to have it either.
+Task<Result<uint64_t>> Equalizer::removeThere(GroupRef group, const ChunkTable::Ref& chunk,
+                                              OsdId member) {
+  auto guard = co_await chunk->lock.lock(0, kBlocksPerChunk, false);
+  CO_TRY(still(group));
+  auto info = store_.stat(chunk.id());
+  CO_TRY(info);
+  if (*info) co_return fail(Errc::kBusyTryLater, "the chunk was made meanwhile");
+  auto removal = store_.lastChange(chunk.id());
+  CO_TRY(removal);
+  auto theirs = co_await members_.digest(member, group->id, chunk.id(), 0, kBlockSize);
+  CO_TRY(theirs);
+  if (!theirs->exists && !*removal) co_return uint64_t{0};
+  Mutation gone;
+  gone.kind = Mutation::Kind::kRemove;
+  gone.removed = {chunk.id()};
+  co_return co_await send(group, member, std::move(gone),
+                          *removal ? (*removal)->version : theirs->version);
+}
+
+// A member may be asked one day what changed: its history has this chunk's last change under our
+// number, also if the bytes were equal before, or there are none.
+Task<Result<void>> Equalizer::passVersion(GroupRef group, const ChunkTable::Ref& chunk,
+                                          OsdId member) {
+  auto guard = co_await chunk->lock.lock(0, 1, false);
+  CO_TRY(still(group));
+  auto info = store_.stat(chunk.id());
+  CO_TRY(info);
+  if (!*info) co_return Result<void>{};  // removed meanwhile, there too
+  const ChunkVersion version = (*info)->version;
+  auto theirs = co_await members_.digest(member, group->id, chunk.id(), 0, kBlockSize);
+  CO_TRY(theirs);
+  if (theirs->exists && theirs->version >= version) co_return Result<void>{};
+  auto first = co_await store_.read(chunk.id(), 0, kBlockSize);
+  // What is damaged is not sent; the chunk is looked at again one day.
+  if (!first) co_return Result<void>{};
+  Mutation m;
+  m.chunk = chunk.id();
+  m.length = kBlockSize;
+  if (!first->hole) {
+    m.data = std::move(first->data);
+    m.crcs = std::move(first->crcs);
+    CO_TRY(co_await send(group, member, std::move(m), version));
+    co_return Result<void>{};
+  }
+  // A hole leaves no trace in a chunk that is not there; a block that comes and goes does.
+  if (!theirs->exists) {
+    Mutation block = m;
+    block.data = buffers_.zeroed(kBlockSize);
+    block.crcs = blockCrcs(0, block.data.bytes());
+    CO_TRY(co_await send(group, member, std::move(block), version));
+  }
+  m.kind = Mutation::Kind::kZero;
+  CO_TRY(co_await send(group, member, std::move(m), version));
+  co_return Result<void>{};
 }
 
 }  // namespace cairn::osd

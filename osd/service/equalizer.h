@@ -24,8 +24,14 @@ namespace cairn::osd {
 class Equalizer {
  public:
   // All outlive it.
-  Equalizer(Store& store, ChunkTable& chunks, MapState& map, MemberCalls& members, Healer& healer)
-      : store_(store), chunks_(chunks), map_(map), members_(members), healer_(healer) {}
+  Equalizer(BufferPool& buffers, Store& store, ChunkTable& chunks, MapState& map,
+            MemberCalls& members, Healer& healer)
+      : buffers_(buffers),
+        store_(store),
+        chunks_(chunks),
+        map_(map),
+        members_(members),
+        healer_(healer) {}
 
   // A chunk that we do not have is removed there. Each stretch waits for its turn, if there is a
   // throttle. Returns the bytes sent.
@@ -42,10 +48,13 @@ class Equalizer {
                                  BlockRange range);
   Task<Result<Progress>> compareDamaged(const GroupRef& group, ChunkId chunk, OsdId member,
                                         BlockRange range);
+  Task<Result<uint64_t>> removeThere(GroupRef group, const ChunkTable::Ref& chunk, OsdId member);
+  Task<Result<void>> passVersion(GroupRef group, const ChunkTable::Ref& chunk, OsdId member);
   Task<Result<uint64_t>> send(const GroupRef& group, OsdId member, Mutation mutation,
                               ChunkVersion version);
   Result<void> still(const GroupRef& group) const;
 
+  BufferPool& buffers_;
   Store& store_;
   ChunkTable& chunks_;
   MapState& map_;

@@ -53,10 +53,17 @@ void GroupTable::end(const GroupRef& group) {
   group->changed.fire();
 }
 
-void GroupTable::begin(GroupId id) {
-  auto group = std::make_shared<Group>(reactor_, id);
+// `before`: our primaryship of the same group until now, if there was one.
+void GroupTable::begin(GroupId id, const GroupRef& before) {
+  auto group = std::make_shared<Group>(
+      reactor_, id, before ? before->mutations : std::make_shared<UnderWay>(reactor_));
   groups_[id] = group;
   followJoiners(*group, *lists(id));
+  // The MDS may still come to count whom we had announced: Peering sees to it that it does not.
+  if (before)
+    for (auto& [member, joiner] : group->joiners)
+      if (auto was = before->joiners.find(member); was != before->joiners.end())
+        joiner->announced = was->second->announced;
   onNew_(group);
 }
 
@@ -79,6 +86,7 @@ void GroupTable::follow() {
   auto ours = [&](const PlacementGroup& g) {
     return !g.osds.empty() && g.osds.front() == map_.self();
   };
+  std::map<GroupId, GroupRef> ended;
   std::erase_if(groups_, [&](auto& item) {
     const PlacementGroup* now = lists(item.first);
     if (!lapsed && now != nullptr && ours(*now)) {
@@ -88,12 +96,13 @@ void GroupTable::follow() {
       return false;
     }
     end(item.second);
+    ended[item.first] = item.second;
     return true;
   });
   for (const auto& [poolId, pool] : map_.map()->pools)
     for (uint32_t i = 0; i < pool.pgs.size(); ++i) {
       const GroupId id{poolId, PgIndex{i}};
-      if (ours(pool.pgs[i]) && !groups_.contains(id)) begin(id);
+      if (ours(pool.pgs[i]) && !groups_.contains(id)) begin(id, ended[id]);
     }
 }
 
@@ -102,8 +111,8 @@ void GroupTable::followSize(Group& group) const {
     group.committable = true;
 }
 
-void GroupTable::activate(const GroupRef& group, ChunkVersion last) {
-  group->begin(last);
+void GroupTable::activate(const GroupRef& group, ChunkVersion last, MapEpoch epoch) {
+  group->begin(last, epoch);
   group->active = true;
   followSize(*group);
   group->changed.fire();
@@ -115,7 +124,7 @@ void GroupTable::restart(const GroupRef& group) {
   groups_.erase(group->id);
   const PlacementGroup* now = lists(group->id);
   if (!closed_ && now != nullptr && !now->osds.empty() && now->osds.front() == map_.self())
-    begin(group->id);
+    begin(group->id, group);
 }
 
 void GroupTable::close() {

@@ -36,12 +36,21 @@ struct Joiner {
   // The MDS may count it as in sync from now on: so a mutation is acknowledged only if it is
   // durable there, or the MDS has confirmed that it is not counted.
   bool announced = false;
-  bool over = false;  // it left the group, or is in sync
+  TimePoint failedAt{};  // its recovery, last
+  bool over = false;     // it left the group, or is in sync
+};
+
+// How many mutations are under way in a group, whichever primaryship they began in.
+struct UnderWay {
+  explicit UnderWay(Reactor& reactor) : ended(reactor) {}
+  size_t count = 0;
+  Pulse ended;
 };
 
 class Group {
  public:
-  Group(Reactor& reactor, GroupId group) : id(group), changed(reactor) {}
+  Group(Reactor& reactor, GroupId group, std::shared_ptr<UnderWay> underWay)
+      : id(group), mutations(std::move(underWay)), changed(reactor) {}
 
   const GroupId id;
   // All who are in sync hold the same, and nobody serves the group but us.
@@ -51,10 +60,15 @@ class Group {
   bool committable = false;
   bool over = false;
   std::map<OsdId, std::shared_ptr<Joiner>> joiners;
-  Pulse changed;  // any of the above, the map, or what is committed
+  const std::shared_ptr<UnderWay> mutations;
+  ChunkVersion trimmed;  // the greatest of all who are in sync
+  Pulse changed;         // any of the above, the map, or what is committed
 
   // ---- Numbers of mutations ----
-  void begin(ChunkVersion last) { next_ = last.value + 1; }
+  // No two primaries of a group use the same numbers, also where nothing was recorded under one.
+  void begin(ChunkVersion last, MapEpoch epoch) {
+    next_ = std::max(last.value + 1, epoch.value << 32);
+  }
   // The first of `count` numbers. Each is open until it is settled.
   ChunkVersion take(uint64_t count);
   // The mutation is durable on all who are in sync, or on none of them.
@@ -84,8 +98,9 @@ class GroupTable {
   void follow();
   // Null when we are not its primary.
   [[nodiscard]] GroupRef find(GroupId id) const;
-  // The members have been made equal; `last` is the greatest number that any of them has seen.
-  void activate(const GroupRef& group, ChunkVersion last);
+  // The members have been made equal in `epoch` of the group; `last` is the greatest number that
+  // any of them has seen.
+  void activate(const GroupRef& group, ChunkVersion last, MapEpoch epoch);
   // A mutation's outcome is unknown: the members must be made equal before anything else happens in
   // the group. Begins a new primaryship if it is (still) ours.
   void restart(const GroupRef& group);
@@ -98,7 +113,7 @@ class GroupTable {
 
  private:
   void end(const GroupRef& group);
-  void begin(GroupId id);
+  void begin(GroupId id, const GroupRef& before);
   static void followJoiners(Group& group, const PlacementGroup& lists);
   void followSize(Group& group) const;
 

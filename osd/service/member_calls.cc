@@ -29,7 +29,12 @@ Task<Result<InMessage>> MemberCalls::call(OsdId to, GroupId group, OutMessage me
   request.setPool(group.pool.value);
   request.setPg(group.pg.value);
   request.setPgEpoch(lists->epoch.value);
-  co_return co_await peers_.call(to, std::move(message), timeout_);
+  auto answer = co_await peers_.call(to, std::move(message), timeout_);
+  // Damage there says nothing of ours: that member cannot do what it is asked.
+  if (!answer && (answer.error().code == Errc::kCorrupt || answer.error().code == Errc::kIo))
+    co_return fail(Errc::kUnavailable,
+                   "osd." + std::to_string(to.value) + ": " + answer.error().text());
+  co_return answer;
 }
 
 Task<Result<void>> MemberCalls::replicate(OsdId to, GroupId group, const Mutation* mutation,

@@ -57,9 +57,14 @@ std::vector<GroupReport> Membership::due() {
     const PlacementGroup* lists = groups_.lists(group);
     if (!ours || lists == nullptr) return true;
     const Wish& wish = item.second;
-    if (wish.synced ? std::ranges::count(lists->joining, member) == 0
-                    : excluded(*lists, member, wish))
+    if (wish.synced) {
+      // What an earlier primaryship announced is not for this one to say.
+      auto joiner = ours->joiners.find(member);
+      if (joiner == ours->joiners.end() || !joiner->second->announced || !joiner->second->tracked)
+        return true;
+    } else if (excluded(*lists, member, wish)) {
       return true;
+    }
     reports.push_back({group, lists->epoch, member, wish.synced});
     return false;
   });

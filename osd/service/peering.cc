@@ -31,7 +31,8 @@ Result<std::vector<Changed>> changesHere(Store& store, GroupId group, ChunkVersi
 }
 
 Peering::Peering(Env& env, Store& store, MapState& map, GroupTable& groups, MapSource& source,
-                 MemberCalls& members, Membership& membership, Equalizer& equalizer)
+                 MemberCalls& members, Membership& membership, Equalizer& equalizer,
+                 Replicator& replicator, std::function<void(const Error&)> onStoreError)
     : env_(env),
       store_(store),
       map_(map),
@@ -40,6 +41,8 @@ Peering::Peering(Env& env, Store& store, MapState& map, GroupTable& groups, MapS
       members_(members),
       membership_(membership),
       equalizer_(equalizer),
+      replicator_(replicator),
+      onStoreError_(std::move(onStoreError)),
       groupsAtOnce_(env.reactor, kGroupsAtOnce),
       chunksAtOnce_(env.reactor, kChunksAtOnce) {}
 
@@ -63,7 +66,17 @@ Task<void> Peering::activate(GroupRef group) {
 }
 
 Task<Result<void>> Peering::attempt(const GroupRef& group) {
+  if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
   if (!map_.leased()) co_return fail(Errc::kUnavailable, "no lease");
+  const auto joiners = group->joiners;  // they may change meanwhile
+  for (const auto& [id, joiner] : joiners)
+    if (joiner->announced) CO_TRY(co_await membership_.exclude(group, id));
+  while (group->mutations->count != 0) {
+    if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
+    co_await group->mutations->ended.event().waitFor(kLongestPause);
+  }
+  co_await replicator_.applied(group->id);
+  if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
   const PlacementGroup* lists = groups_.lists(group->id);
   const MapEpoch epoch = lists->epoch;
   if (map_.adopted() < epoch) {
@@ -71,13 +84,14 @@ Task<Result<void>> Peering::attempt(const GroupRef& group) {
     co_return fail(Errc::kUnavailable, "an OSD with an older map may still serve");
   }
   auto ours = store_.groupState(group->id);
+  if (!ours) onStoreError_(ours.error());  // others are to lead it
   CO_TRY(ours);
   const std::vector<OsdId> others(lists->osds.begin() + 1, lists->osds.end());
 
   std::vector<Task<Result<MemberChanges>>> asks;
   for (OsdId id : others) asks.push_back(changesOf(group, id, ours->committed));
   auto answers = co_await whenAll(env_.reactor, std::move(asks));
-  ChunkVersion committed = ours->committed, last = ours->last;
+  ChunkVersion committed = ours->committed, last = ours->last, trimmed = ours->trimmed;
   for (size_t i = 0; i < others.size(); ++i) {
     if (!answers[i]) {
       const Error why = answers[i].error();
@@ -90,24 +104,27 @@ Task<Result<void>> Peering::attempt(const GroupRef& group) {
     }
     committed = std::max(committed, answers[i]->state.committed);
     last = std::max(last, answers[i]->state.last);
+    trimmed = std::max(trimmed, answers[i]->state.trimmed);
   }
 
   auto here = changesHere(store_, group->id, committed);
+  if (!here) onStoreError_(here.error());
   CO_TRY(here);
-  std::vector<Task<Result<void>>> tasks;
-  for (size_t i = 0; i < others.size(); ++i) {
-    std::set<ChunkId> chunks;
-    for (const Changed& c : *here) chunks.insert(c.chunk);
-    for (const Changed& c : answers[i]->changes)
+  std::set<ChunkId> chunks;
+  for (const Changed& c : *here) chunks.insert(c.chunk);
+  for (const auto& answer : answers)
+    for (const Changed& c : answer->changes)
       if (c.version > committed) chunks.insert(c.chunk);
-    if (!chunks.empty()) tasks.push_back(reconcile(group, others[i], std::move(chunks)));
-  }
+  std::vector<Task<Result<void>>> tasks;
+  if (!chunks.empty())
+    for (OsdId id : others) tasks.push_back(reconcile(group, id, chunks));
   for (auto& done : co_await whenAll(env_.reactor, std::move(tasks))) CO_TRY(done);
 
   // Whoever came or left meanwhile has not been asked.
   if (group->over || !map_.leased() || groups_.lists(group->id)->epoch != epoch)
     co_return fail(Errc::kUnavailable, "the group changed meanwhile");
-  groups_.activate(group, last);
+  group->trimmed = trimmed;
+  groups_.activate(group, std::max(last, committed), epoch);
   co_return Result<void>{};
 }
 

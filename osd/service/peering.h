@@ -4,6 +4,9 @@
 // What it keeps: of a mutation that was acknowledged all members have the same. Of another, what
 // this OSD has is what counts from now on; either outcome is right, so long as it is one.
 //
+// Mutations that were under way when it began are waited for, here and at the members: none lands
+// after that was asked.
+//
 // How little is compared: every member knows a number up to which all mutations are committed.
 // Members can differ only in chunks whose last change, on one or the other, has a greater number
 // than the greatest of those. (PacificA: Lin, Yang, Zhang, Zhou, Microsoft Research 2008, calls
@@ -16,6 +19,7 @@
 #include "osd/service/equalizer.h"
 #include "osd/service/group_table.h"
 #include "osd/service/membership.h"
+#include "osd/service/replicator.h"
 
 namespace cairn::osd {
 
@@ -23,7 +27,8 @@ class Peering {
  public:
   // All outlive it.
   Peering(Env& env, Store& store, MapState& map, GroupTable& groups, MapSource& source,
-          MemberCalls& members, Membership& membership, Equalizer& equalizer);
+          MemberCalls& members, Membership& membership, Equalizer& equalizer,
+          Replicator& replicator, std::function<void(const Error&)> onStoreError);
   Peering(const Peering&) = delete;
   Peering& operator=(const Peering&) = delete;
 
@@ -45,6 +50,8 @@ class Peering {
   MemberCalls& members_;
   Membership& membership_;
   Equalizer& equalizer_;
+  Replicator& replicator_;
+  std::function<void(const Error&)> onStoreError_;
   Semaphore groupsAtOnce_, chunksAtOnce_;
 };
 

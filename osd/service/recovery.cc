@@ -12,11 +12,13 @@ constexpr size_t kJoinersAtOnce = 8;
 constexpr size_t kChunksAtOnce = 4;  // of one joiner
 constexpr Duration kPause = 200ms;   // after a failure
 constexpr Duration kProbe = 1s;
-constexpr Duration kTidyEvery = 5s;
+constexpr Duration kTidyEvery = 2s;
+constexpr Duration kLeftFor = 10s;
 }  // namespace
 
 Recovery::Recovery(Env& env, Store& store, MapState& map, GroupTable& groups, MemberCalls& members,
-                   Peers& peers, Membership& membership, Equalizer& equalizer, Throttle& throttle)
+                   Peers& peers, Membership& membership, Equalizer& equalizer,
+                   Replicator& replicator, Throttle& throttle)
     : env_(env),
       store_(store),
       map_(map),
@@ -25,6 +27,7 @@ Recovery::Recovery(Env& env, Store& store, MapState& map, GroupTable& groups, Me
       peers_(peers),
       membership_(membership),
       equalizer_(equalizer),
+      replicator_(replicator),
       throttle_(throttle),
       work_(env.reactor),
       stop_(env.reactor),
@@ -41,7 +44,10 @@ std::vector<Recovery::Case> Recovery::waiting() {
       if (!joiner->announced && !joiner->over && !running_.contains(joiner))
         cases.push_back({group, joiner, copies});
   }
-  std::ranges::sort(cases, {}, [](const Case& c) { return std::pair(c.copies, c.group->id); });
+  // Who has failed waits behind those who have not been tried since.
+  std::ranges::sort(cases, {}, [](const Case& c) {
+    return std::tuple(c.joiner->failedAt, c.copies, c.group->id);
+  });
   return cases;
 }
 
@@ -76,6 +82,7 @@ Task<void> Recovery::bringUp(GroupRef group, JoinerRef joiner) {
                                             {"pool", group->id.pool.value},
                                             {"group", group->id.pg.value},
                                             {"reason", done.error().text()}});
+    joiner->failedAt = env_.reactor.now();
     (void)co_await stop_.waitFor(kPause);
   }
   running_.erase(joiner);
@@ -114,24 +121,35 @@ Task<Result<void>> Recovery::list(const GroupRef& group, const JoinerRef& joiner
   const ChunkVersion known = theirs->state.committed;
   if (joiner->over || group->over) co_return fail(Errc::kStaleEpoch, "it left the group");
   group->follow(*joiner);
-  // It may still have chunks whose removal we have forgotten.
-  Changed from{known < ours->trimmed ? ChunkVersion{} : known, ChunkId{UINT64_MAX}, false};
-  if (known < ours->trimmed) from.chunk = {};
-  bool more = true;
-  while (more && !joiner->over) {
-    auto page = co_await members_.changes(joiner->id, group->id, from);
-    if (!page) {
-      joiner->tracked = joiner->following = false;
-      joiner->behind.clear();
-      co_return fail(page.error());
+  // Whole or not at all: what is on the list is taken for all that it lacks.
+  struct Listing {
+    Joiner& joiner;
+    bool done = false;
+    explicit Listing(Joiner& j) : joiner(j) {}
+    Listing(const Listing&) = delete;
+    Listing& operator=(const Listing&) = delete;
+    ~Listing() {
+      if (done) return;
+      joiner.tracked = joiner.following = false;
+      joiner.behind.clear();
     }
+  } listing(*joiner);
+  // It may still have chunks whose removal is forgotten.
+  const ChunkVersion trimmed = std::max(ours->trimmed, group->trimmed);
+  Changed from{known, ChunkId{UINT64_MAX}, false};
+  if (known < trimmed) from = {};
+  for (bool more = true; more;) {
+    auto page = co_await members_.changes(joiner->id, group->id, from);
+    CO_TRY(page);
     for (const Changed& c : page->changes) joiner->behind.insert(c.chunk);
     more = page->more;
     if (more) from = page->changes.back();
   }
+  co_await replicator_.applied(group->id);
   auto here = changesHere(store_, group->id, known);
   CO_TRY(here);
   for (const Changed& c : *here) joiner->behind.insert(c.chunk);
+  listing.done = true;
   co_return Result<void>{};
 }
 
@@ -178,9 +196,16 @@ Task<void> Recovery::tidy() {
     const PlacementGroup* lists = groups_.lists(id);
     if (stopped_ || lists == nullptr) continue;
     const Pool* pool = map_.map()->pool(id.pool);
-    if (lists->osds.size() < pool->width() || !lists->joining.empty()) continue;
+    if (lists->osds.size() < pool->width() || !lists->joining.empty()) {
+      left_.erase(id);
+      continue;
+    }
     if (std::ranges::count(lists->osds, map_.self()) == 0) {
-      co_await drop(id);
+      // For longer than any lease: so its primary has seen that we left, and if we come back, that.
+      const TimePoint since = left_.try_emplace(id, env_.reactor.now()).first->second;
+      if (env_.reactor.now() - since >= kLeftFor) co_await drop(id);
+    } else if (left_.erase(id) != 0) {
+      continue;
     } else if (auto state = store_.groupState(id); state && state->trimmed < state->committed) {
       if (auto done = store_.trimRemovals(id, state->committed); !done) co_return;
     }
@@ -192,8 +217,10 @@ Task<void> Recovery::drop(GroupId group) {
   env_.log.info("a group has moved away and is removed here",
                 {{"pool", group.pool.value}, {"group", group.pg.value}});
   dropping_.insert(group);
+  co_await replicator_.applied(group);
   auto done = co_await store_.dropGroup(group);
   dropping_.erase(group);
+  left_.erase(group);
   if (!done)
     env_.log.warning("a group could not be removed",
                      {{"group", group.pg.value}, {"reason", done.error().text()}});

@@ -16,6 +16,7 @@
 #include "osd/service/equalizer.h"
 #include "osd/service/group_table.h"
 #include "osd/service/membership.h"
+#include "osd/service/replicator.h"
 
 namespace cairn::osd {
 
@@ -23,7 +24,8 @@ class Recovery {
  public:
   // All outlive it.
   Recovery(Env& env, Store& store, MapState& map, GroupTable& groups, MemberCalls& members,
-           Peers& peers, Membership& membership, Equalizer& equalizer, Throttle& throttle);
+           Peers& peers, Membership& membership, Equalizer& equalizer, Replicator& replicator,
+           Throttle& throttle);
   Recovery(const Recovery&) = delete;
   Recovery& operator=(const Recovery&) = delete;
 
@@ -60,9 +62,11 @@ class Recovery {
   Peers& peers_;
   Membership& membership_;
   Equalizer& equalizer_;
+  Replicator& replicator_;
   Throttle& throttle_;
   std::set<JoinerRef> running_;
   std::set<GroupId> dropping_;
+  std::map<GroupId, TimePoint> left_;  // since when a group that we have is not ours
   uint64_t bytesDone_ = 0;
   bool stopped_ = false;
   TimePoint tidied_{};

@@ -41,9 +41,21 @@ Replicator::Replicator(Env& env, Store& store, MapState& map, GroupTable& groups
       members_(members),
       membership_(membership),
       equalizer_(equalizer),
-      onStoreError_(std::move(onStoreError)) {}
+      onStoreError_(std::move(onStoreError)),
+      appliedOne_(env.reactor) {}
+
+Task<void> Replicator::applied(GroupId group) {
+  const uint64_t before = nextTicket_;
+  auto pending = [&] {
+    auto running = applying_.find(group);
+    return running != applying_.end() && *running->second.begin() < before;
+  };
+  while (pending()) co_await appliedOne_.wait();
+}
 
 Task<Result<void>> Replicator::apply(Mutation m, Stamp stamp) {
+  const uint64_t ticket = nextTicket_++;
+  applying_[stamp.group].insert(ticket);
   Result<void> done;
   switch (m.kind) {
     case Mutation::Kind::kWrite:
@@ -65,6 +77,10 @@ Task<Result<void>> Replicator::apply(Mutation m, Stamp stamp) {
       done = co_await store_.remove(std::move(m.removed), stamp);
       break;
   }
+  auto running = applying_.find(stamp.group);
+  running->second.erase(ticket);
+  if (running->second.empty()) applying_.erase(running);
+  appliedOne_.fire();
   if (!done && (done.error().code == Errc::kIo || done.error().code == Errc::kCorrupt)) {
     onStoreError_(done.error());
     // To the sender this OSD is gone; what it wanted may succeed elsewhere.
@@ -79,6 +95,13 @@ std::vector<OsdId> Replicator::inSync(const GroupRef& group) const {
   const PlacementGroup* lists = groups_.lists(group->id);
   if (group->over || lists == nullptr) return {};
   return {lists->osds.begin() + 1, lists->osds.end()};
+}
+
+// Fewer are in sync than the pool asks for, as it asks now.
+bool Replicator::tooFew(const GroupRef& group, const Mutation& mutation) const {
+  if (mutation.kind == Mutation::Kind::kRemove) return false;
+  const Pool* pool = map_.map()->pool(group->id.pool);
+  return pool == nullptr || inSync(group).size() + 1 < pool->minSize;
 }
 
 // Sent again for as long as the member only says that its map is newer than ours.
@@ -106,6 +129,15 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, GroupRef group, Muta
                                            " copies up to date; the pool takes "
                                            "changes from " +
                                            std::to_string(least) + " on");
+  struct Counted {
+    std::shared_ptr<UnderWay> mutations;
+    explicit Counted(std::shared_ptr<UnderWay> m) : mutations(std::move(m)) { ++mutations->count; }
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+    ~Counted() {
+      if (--mutations->count == 0) mutations->ended.fire();
+    }
+  } counted(group->mutations);
   bool intoHole = false;
   if (mutation.takesRoom()) {
     auto hole = store_.isHole(mutation.chunk, mutation.offset, mutation.length);
@@ -120,10 +152,15 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, GroupRef group, Muta
   for (OsdId id : at.group->osds)
     if (id != map_.self()) outcomes.push_back({id, {}});
   const size_t others = outcomes.size();
-  for (const auto& [id, joiner] : group->joiners)
-    // Only a member that has all of the source can clone it.
-    if (joiner->following && (mutation.kind != Mutation::Kind::kClone || joiner->announced))
+  for (const auto& [id, joiner] : group->joiners) {
+    if (!joiner->following) continue;
+    // Only a member that has all of the source can clone it. Another one is behind when this ends,
+    // and must not be taken for equal before.
+    if (mutation.kind != Mutation::Kind::kClone || joiner->announced)
       outcomes.push_back({id, {}});
+    else
+      joiner->followsFrom = std::max(joiner->followsFrom, ChunkVersion{number.value + numbers});
+  }
   std::vector<Task<Result<void>>> sends;
   sends.reserve(outcomes.size() + 1);
   // Who is joining lacks some of what is committed.
@@ -134,8 +171,7 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, GroupRef group, Muta
   auto results = co_await whenAll(env_.reactor, std::move(sends));
   const Result<void> ours = std::move(results.back());
   for (size_t i = 0; i < outcomes.size(); ++i) outcomes[i].result = std::move(results[i]);
-  const std::vector<Outcome> joining(outcomes.begin() + static_cast<ptrdiff_t>(others),
-                                     outcomes.end());
+  std::vector<Outcome> joining(outcomes.begin() + static_cast<ptrdiff_t>(others), outcomes.end());
   outcomes.resize(others);
 
   auto unknown = [&](const Error& why) {
@@ -149,8 +185,11 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, GroupRef group, Muta
     if (!changedNothing(ours.error())) co_return unknown(ours.error());
     if (auto done = co_await agree(group, mutation, ours.error(), outcomes); !done)
       co_return unknown(done.error());
-    if (auto done = co_await settleJoiners(group, mutation, {}); !done)
+    // Those who are joining have what we have not.
+    for (Outcome& o : joining) o.result = fail(ours.error());
+    if (auto done = co_await settleJoiners(group, mutation, joining); !done)
       co_return unknown(done.error());
+    if (tooFew(group, mutation)) co_return unknown(ours.error());
     group->settle(number, numbers);
     co_return fail(ours.error());
   }
@@ -159,7 +198,9 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, GroupRef group, Muta
   for (const Outcome& o : outcomes)
     if (!o.result && o.result.error().code == Errc::kNoSpace && intoHole) full = &o.result.error();
   if (full != nullptr) {
-    if (auto done = co_await takeBack(group, mutation); !done) co_return unknown(done.error());
+    if (auto done = co_await takeBack(group, mutation, std::move(joining)); !done)
+      co_return unknown(done.error());
+    if (tooFew(group, mutation)) co_return unknown(*full);
     group->settle(number, numbers);
     co_return fail(Errc::kNoSpace, full->message);
   }
@@ -174,9 +215,8 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, GroupRef group, Muta
   }
   if (auto done = co_await settleJoiners(group, mutation, joining); !done)
     co_return unknown(done.error());
-  // It is on all who are left, but they are too few: it may still be lost with them. (What the pool
-  // asks for may have changed, too.)
-  if (inSync(group).size() + 1 < map_.map()->pool(group->id.pool)->minSize && mutation.kind != Mutation::Kind::kRemove)
+  // It is on all who are left, but they are too few: it may still be lost with them.
+  if (tooFew(group, mutation))
     co_return unknown(Error(Errc::kUnavailable, "too few copies are left to go on; try again"));
   group->settle(number, numbers);
   co_return number;
@@ -201,7 +241,8 @@ Task<Result<void>> Replicator::agree(const GroupRef& group, const Mutation& muta
 }
 
 // A write into a hole found no room somewhere: it is a hole again. Zeroing needs no room.
-Task<Result<void>> Replicator::takeBack(const GroupRef& group, const Mutation& mutation) {
+Task<Result<void>> Replicator::takeBack(const GroupRef& group, const Mutation& mutation,
+                                        std::vector<Outcome> joining) {
   const Mutation hole = holeOf(mutation);
   const ChunkVersion number = group->take(1);
   const Stamp stamp{group->id, number, {}};
@@ -213,7 +254,8 @@ Task<Result<void>> Replicator::takeBack(const GroupRef& group, const Mutation& m
   CO_TRY(results.back());
   for (size_t i = 0; i < members.size(); ++i)
     if (!results[i]) CO_TRY(co_await membership_.exclude(group, members[i]));
-  CO_TRY(co_await settleJoiners(group, hole, {}));
+  for (Outcome& o : joining) o.result = fail(Errc::kNoSpace);  // it was not sent the hole
+  CO_TRY(co_await settleJoiners(group, hole, joining));
   group->settle(number, 1);
   co_return Result<void>{};
 }

@@ -45,6 +45,9 @@ class Replicator {
   Task<Result<ChunkVersion>> mutate(Placement at, GroupRef group, Mutation mutation);
   // On this OSD alone: what a member does. The lock is held.
   Task<Result<void>> apply(Mutation mutation, Stamp stamp);
+  // Returns when every apply() of the group that was begun before has ended: what the store says of
+  // the group then holds for all that came before.
+  Task<void> applied(GroupId group);
 
  private:
   struct Outcome {
@@ -55,7 +58,9 @@ class Replicator {
                               ChunkVersion number, ChunkVersion committed);
   Task<Result<void>> agree(const GroupRef& group, const Mutation& mutation, const Error& ours,
                            const std::vector<Outcome>& others);
-  Task<Result<void>> takeBack(const GroupRef& group, const Mutation& mutation);
+  Task<Result<void>> takeBack(const GroupRef& group, const Mutation& mutation,
+                              std::vector<Outcome> joining);
+  [[nodiscard]] bool tooFew(const GroupRef& group, const Mutation& mutation) const;
   Task<Result<void>> settleJoiners(const GroupRef& group, const Mutation& mutation,
                                    const std::vector<Outcome>& sent);
   std::vector<OsdId> inSync(const GroupRef& group) const;
@@ -69,6 +74,9 @@ class Replicator {
   Membership& membership_;
   Equalizer& equalizer_;
   std::function<void(const Error&)> onStoreError_;
+  std::map<GroupId, std::set<uint64_t>> applying_;  // tickets, in the order in which they began
+  uint64_t nextTicket_ = 1;
+  Pulse appliedOne_;
 };
 
 }  // namespace cairn::osd

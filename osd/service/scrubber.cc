@@ -11,6 +11,7 @@ namespace cairn::osd {
 namespace {
 
 constexpr Duration kLookEvery = 1s;
+constexpr Duration kAfterFailure = 5s;
 constexpr std::string_view kAsked = "scrub";
 
 std::string noteOf(GroupId group) {
@@ -85,6 +86,10 @@ GroupRef Scrubber::next(Due& what) {
   for (const auto& [id, group] : groups_.all()) {
     // Who is joining is looked at when it has joined.
     if (!group->committable || !group->joiners.empty()) continue;
+    // One that fails does not keep the others waiting.
+    if (auto at = failed_.find(id);
+        at != failed_.end() && env_.reactor.now() - at->second < kAfterFailure)
+      continue;
     what = due(id);
     if (what != Due::kNothing) return group;
   }
@@ -111,9 +116,10 @@ Task<void> Scrubber::run() {
       env_.log.debug("a scrub has to wait", {{"pool", group->id.pool.value},
                                              {"group", group->id.pg.value},
                                              {"reason", done.error().text()}});
-      co_await work_.waitFor(kLookEvery);
+      failed_[group->id] = env_.reactor.now();
       continue;
     }
+    failed_.erase(group->id);
     Times& times = known_[group->id];
     times.light = began;
     if (what == Due::kDeep) times.deep = began;

@@ -71,6 +71,7 @@ class Scrubber {
   Probe& probe_;
   Times asked_;
   std::map<GroupId, Times> known_;
+  std::map<GroupId, TimePoint> failed_;  // when
   std::set<ChunkId> damaged_;
   uint64_t found_ = 0, repaired_ = 0;
   bool stopped_ = false;

@@ -55,6 +55,7 @@ Task<Result<OutMessage>> Service::changes(Context ctx, Changed after, uint32_t l
   CO_TRY(served);
   CO_TRY(checkPrimary(served->at, sender));
   const GroupId group{ctx.target.pool, ctx.target.pg};
+  co_await replicator_.applied(group);
   limit = std::clamp<uint32_t>(limit, 1, kMaxChanges);
   auto state = store_.groupState(group);
   CO_TRY(state);

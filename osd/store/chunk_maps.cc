@@ -231,6 +231,7 @@ Result<void> ChunkMaps::apply(const Record& record, Renamed& renamed) {
       return {};
     }
     case RecordKind::kDrop:
+      history_.dropping(record.stamp.group);
       for (ChunkId id : record.chunks) TRY(applyDrop(id, renamed.lost));
       return {};
     case RecordKind::kForget:

@@ -28,6 +28,10 @@ class ChunkMap {
   [[nodiscard]] bool exists() const { return state_ == State::kExists; }
   // Of a chunk that does not exist, zeros; or, if its removal is remembered, group and version.
   [[nodiscard]] const ChunkHeader& header() const { return header_; }
+  [[nodiscard]] std::optional<Changed> lastChange() const {
+    if (state_ == State::kUnknown) return std::nullopt;
+    return Changed{header_.version, id_, state_ == State::kRemoved};
+  }
   // May a mutation name this group? Always, if nothing is known of the chunk.
   [[nodiscard]] bool mayBeOf(GroupId group) const {
     return state_ == State::kUnknown || header_.group == group;

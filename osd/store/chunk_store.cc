@@ -72,6 +72,12 @@ Result<std::string> ChunkStore::note(std::string_view name) {
 
 // ---- Queries ----
 
+Result<std::optional<Changed>> ChunkStore::lastChange(ChunkId chunk) {
+  auto opened = maps_.openHeader(chunk);
+  TRY(opened);
+  return (*opened)->lastChange();
+}
+
 Result<std::optional<ChunkInfo>> ChunkStore::stat(ChunkId chunk) {
   auto opened = maps_.openHeader(chunk);
   TRY(opened);

@@ -91,6 +91,7 @@ class ChunkStore final : public Store {
   Result<std::vector<ListedChunk>> list(ChunkId after, size_t limit) override;
   Result<GroupState> groupState(GroupId group) override { return history_.state(group); }
   Result<std::vector<Changed>> changes(GroupId group, Changed after, size_t limit) override;
+  Result<std::optional<Changed>> lastChange(ChunkId chunk) override;
   Result<std::vector<GroupId>> groups() override { return history_.groups(); }
   Result<void> trimRemovals(GroupId group, ChunkVersion upTo) override;
   Task<Result<void>> dropGroup(GroupId group) override;

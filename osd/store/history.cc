@@ -80,6 +80,13 @@ void History::trimmed(GroupId id, ChunkVersion upTo) {
   touched(id, group);
 }
 
+void History::dropping(GroupId id) {
+  auto group = groups_.find(id);
+  if (group == groups_.end()) return;
+  group->second.state.committed = {};
+  touched(id, group->second);
+}
+
 void History::add(GroupId group, const Changed& change) {
   std::string key = keys::change(group, change.version, change.chunk);
   std::string value = ChangeFlags{change.removed}.encode(key);

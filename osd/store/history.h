@@ -42,6 +42,8 @@ class History {
   // A mutation of the group that `stamp` describes has been applied.
   void note(const Stamp& stamp);
   void trimmed(GroupId group, ChunkVersion upTo);
+  // Some of its chunks are about to go unrecorded: what is committed says nothing any more.
+  void dropping(GroupId group);
   // The index: of a chunk that has no entry, that has one, and that shall have none.
   void add(GroupId group, const Changed& change);
   void replace(GroupId group, const Changed& before, const Changed& now);

@@ -54,7 +54,7 @@ void putIn(SimCluster& c, OsdId id, bool in) {
 }  // namespace
 
 TEST_CASE("OSDs: one after the other is away for longer than its lease") {
-  forSeeds(15, [](uint64_t seed) {
+  forSeeds(6, [](uint64_t seed) {
     Run run(seed, fiveOsds(10min));
     run.begin(150);
     while (run.go(upTo(run.cluster.world, 1s))) {
@@ -67,7 +67,7 @@ TEST_CASE("OSDs: one after the other is away for longer than its lease") {
 }
 
 TEST_CASE("OSDs: away for long, while the network and the other daemons fail too") {
-  forSeeds(15, [](uint64_t seed) {
+  forSeeds(6, [](uint64_t seed) {
     Run run(seed, fiveOsds(10min));
     run.begin(120);
     SimWorld& world = run.cluster.world;
@@ -91,7 +91,7 @@ TEST_CASE("OSDs: away for long, while the network and the other daemons fail too
 }
 
 TEST_CASE("OSDs: disks are lost, and others take over what they held") {
-  forSeeds(10, [](uint64_t seed) {
+  forSeeds(5, [](uint64_t seed) {
     Run run(seed, fiveOsds(3s));
     SimCluster& c = run.cluster;
     run.begin(150);
@@ -114,7 +114,7 @@ TEST_CASE("OSDs: disks are lost, and others take over what they held") {
 }
 
 TEST_CASE("OSDs: are put out and in while there is work, and fail meanwhile") {
-  forSeeds(10, [](uint64_t seed) {
+  forSeeds(5, [](uint64_t seed) {
     Run run(seed, fiveOsds(10min));
     SimCluster& c = run.cluster;
     SimWorld& world = c.world;

@@ -155,7 +155,8 @@ TEST_CASE("status says what recovery has left, and how fast it is") {
   rig.startOsds(3);
   Client c(rig.world);
   auto recovery = [&] {
-    auto r = c.ask([](auto b) { b.setStatus(); }).reply().getStatus().getRecovery();
+    const auto answer = c.ask([](auto b) { b.setStatus(); });
+    auto r = answer.reply().getStatus().getRecovery();
     return std::array{r.getChunksLeft(), r.getBytesLeft(), r.getBytesPerSec()};
   };
   rig.world.run(1s);

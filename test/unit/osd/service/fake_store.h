@@ -73,6 +73,13 @@ class FakeStore final : public Store {
   Result<std::vector<ListedChunk>> list(ChunkId after, size_t limit) override;
   Result<GroupState> groupState(GroupId group) override;
   Result<std::vector<Changed>> changes(GroupId group, Changed after, size_t limit) override;
+  Result<std::optional<Changed>> lastChange(ChunkId chunk) override {
+    if (auto c = disk_->chunks.find(chunk); c != disk_->chunks.end())
+      return Changed{c->second.version, chunk, false};
+    if (auto r = disk_->removals.find(chunk); r != disk_->removals.end())
+      return Changed{r->second.version, chunk, true};
+    return std::nullopt;
+  }
   Result<std::vector<GroupId>> groups() override;
   Result<void> trimRemovals(GroupId group, ChunkVersion upTo) override;
   Task<Result<void>> dropGroup(GroupId group) override;

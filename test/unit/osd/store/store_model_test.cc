@@ -407,7 +407,9 @@ class Model {
     } else {
       CHECK((state->last.value == group.last ||
              (state->last.value > group.last && group.maybeLast.contains(state->last.value))));
+      // Of a group that was dropped in part nothing is claimed.
       CHECK((state->committed.value == group.committed ||
+             (group.dropping && state->committed.value == 0) ||
              (state->committed.value > group.committed &&
               group.maybeCommitted.contains(state->committed.value))));
       CHECK(trimmed >= group.trimmed);
