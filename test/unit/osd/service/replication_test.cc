@@ -359,6 +359,71 @@ TEST_CASE("damage on either side does not keep a group from being served") {
   CHECK(got->data == bytesOf(4 * kB, 1));
 }
 
+TEST_CASE("a member that was filled can lead the return of one that was away before it came") {
+  TestCluster c(4);
+  Pool& pool = c.mds.map.pools[kPool];
+  pool.replicas = 3;
+  pool.minSize = 2;
+  c.setGroup({1, 2, 3});
+  c.waitForMap();
+  REQUIRE(c.write(1, 42, 0, bytesOf(4 * kB, 1)));  // will be punched
+  REQUIRE(c.write(1, 43, 0, bytesOf(4 * kB, 2)));  // removed
+  REQUIRE(c.write(1, 44, 0, bytesOf(4 * kB, 3)));  // changed
+  c.lose(3);
+  c.waitForMap();
+  REQUIRE(c.zero(1, 42, 0, 4 * kB));
+  OutMessage remove = c.request();
+  remove.body<schema::OsdRequest>().initRemove().initChunks(1).set(0, 43);
+  REQUIRE(c.ask(1, std::move(remove), schema::Hello::Role::MDS));
+  REQUIRE(c.writeUntilDone(44, kB, bytesOf(kB, 4)));
+  // An empty one takes the place of osd.3, and the lead.
+  c.mds.target = {OsdId{4}, OsdId{1}, OsdId{2}};
+  c.mds.newEpoch();
+  REQUIRE(c.waitForCopies(3));
+  REQUIRE(c.primary() == 4);
+  // osd.3 is back and takes that of osd.2: what it lacks only osd.4's history says.
+  c.restart(3);
+  c.mds.target = {OsdId{4}, OsdId{3}, OsdId{1}};
+  c.mds.newEpoch();
+  REQUIRE(c.world.runUntil([&] { return c.group().osds == c.mds.target; }, 30s));
+  CHECK(c.disk(3).content(kChunk, 0, 4 * kB) == std::vector<uint8_t>(4 * kB));
+  CHECK_FALSE(c.disk(3).chunks.contains(ChunkId{43}));
+  CHECK(c.disk(3).content(ChunkId{44}, 0, 4 * kB) == c.disk(1).content(ChunkId{44}, 0, 4 * kB));
+}
+
+TEST_CASE("what was announced before a lapse of the lease does not count after it") {
+  TestCluster c(3);
+  REQUIRE(c.write(1, 42, 0, bytesOf(kB, 1)));
+  c.lose(3);
+  c.waitForMap();
+  REQUIRE(c.writeUntilDone(42, 0, bytesOf(kB, 2)));
+  c.mds.ignoreReports = true;
+  c.restart(3);
+  REQUIRE(
+      c.world.runUntil([&] { return c.disk(3).content(kChunk, 0, kB) == bytesOf(kB, 2); }, 10s));
+  c.run(500ms);  // osd.1 has announced it, and is not heard
+  const uint64_t reports = c.mds.reports;
+  CHECK(reports > 0);
+  c.mds.mutedOsds[OsdId{1}] = true;
+  REQUIRE(c.world.runUntil([&] { return !c.osd(1).map.leased(); }, 10s));
+  c.mds.mutedOsds.clear();
+  REQUIRE(c.world.runUntil([&] { return c.osd(1).map.leased(); }, 10s));
+  c.disk(3).delay = 300ms;  // what is written now reaches it late
+  auto answer = c.askLater(1, c.writeRequest(42, 0, bytesOf(kB, 3)), 20s);
+  c.mds.ignoreReports = false;
+  REQUIRE(c.waitFor({answer}));
+  (void)c.writeUntilDone(42, 0, bytesOf(kB, 4));
+  // Whenever somebody is counted as in sync, it has what was acknowledged.
+  for (int i = 0; i < 100; ++i) {
+    for (OsdId id : c.group().osds)
+      CHECK(c.disk(id.value).content(kChunk, 0, kB) == bytesOf(kB, 4));
+    c.run(20ms);
+  }
+  c.disk(3).delay = 50us;
+  REQUIRE(c.waitForCopies(3));
+  CHECK(c.everywhere(42, 0, kB) == bytesOf(kB, 4));
+}
+
 TEST_CASE("concurrent writes to the same blocks leave every member with the same bytes") {
   for (uint64_t seed = 1; seed <= 5; ++seed) {
     TestCluster c(3, seed);
