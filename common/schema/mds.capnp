@@ -35,6 +35,7 @@ struct MdsRequest {
     lockTest @24 :FileLock;         # -> lockHeld: one that is in the way
     lockCancel @25 :UInt64;         # ends the wait with this id; one that was granted stays granted
     lockProbed @26 :LockProbe;      # the answer to MdsPush.lockProbe
+    chunkList @27 :ChunkListPlace;  # from administrators: what follows there -> chunkList
   }
 }
 
@@ -126,6 +127,16 @@ struct Chunks {
   # can share blocks of the two. At most 64. A chunk that is there stays where it is, unless it begins at or behind the end
   # of the file, where nobody sees what it holds: then it is replaced.
   near @3 :List(UInt64);
+}
+
+struct ChunkListPlace {
+  # A place in the list of all chunks that the MDS knows: those of the chunk maps by inode and index, open orphans' and
+  # condemned ones included, and behind them the garbage queue. A chunk moves only towards the end of it, so that a walk
+  # from the beginning (all fields 0) meets every chunk that is known from its first answer to its last.
+  ino @0 :UInt64;           # behind this chunk
+  index @1 :UInt32;
+  garbage @2 :Bool;         # in the queue, behind `position`
+  position @3 :UInt64;
 }
 
 struct Keepalive {
@@ -406,6 +417,7 @@ struct MdsReply {
     id @11 :UInt64;           # sessionOpen: the session; osdRegister: the OSD; poolCreate: the pool
     lock @15 :LockReply;
     lockHeld @16 :FileLock;   # type none: nothing is in the way; pid 0: another session's. The owner is not told.
+    chunkList @19 :ChunkListReply;
     accessed @18 :List(UInt64);  # accessed: the inodes whose time of last access is now another than was said
   }
 }
@@ -446,6 +458,14 @@ struct ReaddirReply {
 
 struct ChunksReply {
   chunks @0 :List(Types.ChunkRef);  # those that exist in the range
+}
+
+struct ChunkListReply {
+  struct Known { chunk @0 :UInt64; ino @1 :UInt64; index @2 :UInt32; pool @3 :UInt32; }  # ino 0: in the garbage queue
+  chunks @0 :List(Known);
+  next @1 :ChunkListPlace;
+  end @2 :Bool;
+  below @3 :UInt64;           # ids that were given out until now are below this
 }
 
 struct StatfsReply {
@@ -500,6 +520,8 @@ struct StatusReply {
   host @8 :Text;              # of this MDS
   recovery @9 :Recovery;
   scrub @10 :Scrub;           # of all OSDs: sums, and the oldest of the oldest
+  down @11 :List(DownOsd);
+  struct DownOsd { osd @0 :UInt32; forMs @1 :UInt64; }  # as far as this MDS knows since it was started
   struct Recovery { chunksLeft @0 :UInt64; bytesLeft @1 :UInt64; bytesPerSec @2 :UInt64; }
 }
 

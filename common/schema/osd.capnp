@@ -25,7 +25,7 @@ struct OsdRequest {
     ping @12 :Void;
     clone @15 :Clone;      # primary only; durable likewise
     changes @16 :Changes;  # from the primary, to the others: what they hold
-    digest @17 :Digest;    # from the primary, to the others: whether theirs equals its own
+    digest @17 :Digest;    # from the primary, to the others: whether theirs equals its own; from fsck
     fetch @18 :Read;       # from the primary, to the others: for what it lost
     scrub @19 :ScrubRequest;   # from tools: all groups that it leads are due now; answered at once
   }
@@ -148,7 +148,7 @@ struct StatReply {
 struct ListReply {
   chunks @0 :List(StatEntry);
   more @1 :Bool;
-  struct StatEntry { chunk @0 :UInt64; version @1 :UInt64; blocks @2 :UInt32; }
+  struct StatEntry { chunk @0 :UInt64; version @1 :UInt64; blocks @2 :UInt32; pool @3 :UInt32; pg @4 :UInt32; }
 }
 
 struct ChangesReply {

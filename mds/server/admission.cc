@@ -314,6 +314,9 @@ Result<void> admit(MdsRequest::Reader request, Role role) {
       return {};
     case MdsRequest::HEARTBEAT:
       return only(role, Role::OSD, "OSDs");
+    case MdsRequest::CHUNK_LIST:
+      (void)request.getChunkList().getIno();
+      return only(role, Role::ADMIN, "administrators");
     default:
       return {};
   }
@@ -369,6 +372,8 @@ std::string_view operationName(MdsRequest::Reader request) {
       return "lock_cancel";
     case MdsRequest::LOCK_PROBED:
       return "lock_probed";
+    case MdsRequest::CHUNK_LIST:
+      return "chunk_list";
     default:
       return "other";
   }

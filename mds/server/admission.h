@@ -18,6 +18,7 @@ inline constexpr size_t kMaxReaddirEntries = 4096;
 inline constexpr size_t kMaxReplyBytes = 512u << 10;  // of a readdir, about
 inline constexpr size_t kMaxPathBytes = 4096;
 inline constexpr uint32_t kMaxChunksAsked = 1024;
+inline constexpr size_t kChunksListed = 4096;  // in an answer to chunkList
 inline constexpr uint32_t kMaxAccesses = 1024;
 inline constexpr uint32_t kMaxGroupChanges = 16384;
 inline constexpr size_t kMaxCommandBytes = 1u << 20;

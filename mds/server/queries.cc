@@ -134,6 +134,42 @@ Result<OutMessage> Queries::chunks(schema::Chunks::Reader args) {
   return out;
 }
 
+Result<OutMessage> Queries::chunkList(schema::ChunkListPlace::Reader after) {
+  OutMessage out;
+  auto reply = out.body<schema::MdsReply>().initChunkList();
+  reply.setBelow(state_.nextChunk().value);
+  auto next = reply.initNext();
+  if (!after.getGarbage()) {
+    auto chunks = state_.fileChunks(InodeId{after.getIno()}, after.getIndex(), kChunksListed);
+    TRY(chunks);
+    auto list = reply.initChunks(static_cast<uint32_t>(chunks->size()));
+    for (uint32_t i = 0; i < list.size(); ++i) {
+      const auto& [ino, chunk] = (*chunks)[i];
+      list[i].setIno(ino.value);
+      list[i].setIndex(chunk.index);
+      list[i].setChunk(chunk.id.value);
+      list[i].setPool(chunk.pool.value);
+    }
+    next.setGarbage(list.size() < kChunksListed);
+    if (!chunks->empty()) {
+      next.setIno(chunks->back().ino.value);
+      next.setIndex(chunks->back().chunk.index);
+    }
+    return out;
+  }
+  auto garbage = state_.garbage(after.getPosition(), kChunksListed);
+  TRY(garbage);
+  auto list = reply.initChunks(static_cast<uint32_t>(garbage->size()));
+  for (uint32_t i = 0; i < list.size(); ++i) {
+    list[i].setChunk((*garbage)[i].chunk.value);
+    list[i].setPool((*garbage)[i].pool.value);
+  }
+  next.setGarbage(true);
+  next.setPosition(garbage->empty() ? after.getPosition() : garbage->back().id);
+  reply.setEnd(list.size() < kChunksListed);
+  return out;
+}
+
 Result<OutMessage> Queries::entry(const Inode& inode, Grants& grants, LeaseMode wanted,
                                   const Leases::Claim* claim) {
   OutMessage out;

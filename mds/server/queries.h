@@ -26,6 +26,7 @@ class Queries {
   Result<OutMessage> getxattr(schema::XattrName::Reader args);
   Result<OutMessage> listxattr(InodeId ino);
   Result<OutMessage> chunks(schema::Chunks::Reader args);
+  Result<OutMessage> chunkList(schema::ChunkListPlace::Reader after);
   // kNotDirectory where the path goes through something else, symbolic links included.
   Result<Inode> resolve(std::string_view path);
   // The attributes and the first chunks: what open() and a lease answer.

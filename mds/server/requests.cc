@@ -73,6 +73,8 @@ Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& p
       co_return release(session, request.getRelease());
     case MdsRequest::CHUNKS:
       co_return queries_.chunks(request.getChunks());
+    case MdsRequest::CHUNK_LIST:
+      co_return queries_.chunkList(request.getChunkList());
     case MdsRequest::STATFS:
       co_return statfs();
     case MdsRequest::MAP: {
@@ -350,6 +352,14 @@ Result<OutMessage> Server::status() {
     c.setHost(s.host);
     c.setPid(s.pid);
     c.setLeases(static_cast<uint32_t>(leases_.table().heldBy(s.id)));
+  }
+  std::vector<OsdId> down;
+  for (const auto& [id, osd] : map.osds)
+    if (!osd.up) down.push_back(id);
+  auto downs = reply.initDown(static_cast<uint32_t>(down.size()));
+  for (i = 0; i < down.size(); ++i) {
+    downs[i].setOsd(down[i].value);
+    downs[i].setForMs(static_cast<uint64_t>(osds_.downFor(down[i]) / 1ms));
   }
   const RecoveryProgress recovery = osds_.recovery();
   reply.initRecovery().setChunksLeft(recovery.chunksLeft);

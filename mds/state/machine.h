@@ -35,6 +35,8 @@ class Machine final : public StateMachine {
     return chunks;
   }
   std::vector<std::string> verify() override;
+  Result<std::vector<FileChunk>> fileChunks(InodeId ino, uint32_t index, size_t limit) override;
+  [[nodiscard]] ChunkId nextChunk() const override { return ChunkId{state_.counters.nextChunk}; }
 
  private:
   Result<Applied> applyOne(schema::Command::Reader command);

@@ -95,6 +95,26 @@ Result<std::vector<Chunk>> Machine::chunks(InodeId ino, uint32_t first, uint32_t
   return records;
 }
 
+Result<std::vector<FileChunk>> Machine::fileChunks(InodeId ino, uint32_t index, size_t limit) {
+  std::vector<FileChunk> out;
+  if (limit == 0) return out;
+  Result<void> failure;
+  const std::string last = keys::chunk(ino, index);
+  TRY(state_.txn.scan(
+      std::string(1, keys::kChunk), last, [&](std::string_view key, std::string_view value) {
+        if (key == last) return true;
+        auto chunk = decodeChunk(key, value);
+        if (!chunk) {
+          failure = fail(std::move(chunk).error());
+          return false;
+        }
+        out.push_back({InodeId(keys::be64(key, 1)), {keys::be32(key, 9), chunk->id, chunk->pool}});
+        return out.size() < limit;
+      }));
+  TRY(failure);
+  return out;
+}
+
 Result<std::vector<Garbage>> Machine::garbage(uint64_t after, size_t limit) {
   std::vector<Garbage> out;
   if (limit == 0 || state_.counters.counts.garbage == 0) return out;

@@ -89,6 +89,12 @@ struct Chunk {
   PoolId pool;
 };
 
+// A chunk of some file.
+struct FileChunk {
+  InodeId ino;
+  Chunk chunk;
+};
+
 struct Garbage {
   uint64_t id = 0;  // position in the queue
   ChunkId chunk;
@@ -173,8 +179,14 @@ class StateMachine {
   // Per pool: chunks in chunk maps.
   virtual std::map<PoolId, uint64_t> poolChunks() = 0;
 
-  // Walks everything and names each broken invariant; for tests and fsck.
+  // Walks everything and names each broken invariant; for tests.
   virtual std::vector<std::string> verify() = 0;
+
+  // For fsck. Of all files, by (inode, index), those behind this place; what nobody is shown any
+  // more, of orphans and condemned, too.
+  virtual Result<std::vector<FileChunk>> fileChunks(InodeId ino, uint32_t index, size_t limit) = 0;
+  // All chunk ids that were given out are below it.
+  [[nodiscard]] virtual ChunkId nextChunk() const = 0;
 };
 
 }  // namespace cairn::mds

@@ -95,6 +95,8 @@ Result<OutMessage> Service::list(ChunkId after, size_t limit) {
     chunks[i].setChunk(c.id.value);
     chunks[i].setVersion(c.info.version.value);
     chunks[i].setBlocks(c.info.blocks);
+    chunks[i].setPool(c.info.group.pool.value);
+    chunks[i].setPg(c.info.group.pg.value);
   }
   l.setMore(found->size() == limit);
   return out;
