@@ -31,6 +31,7 @@ ClusterView ClusterView::read(schema::StatusReply::Reader r) {
   v.mdsHost = text(r.getHost());
   v.inodes = r.getInodes();
   v.garbageChunks = r.getGarbageChunks();
+  for (auto d : r.getDown()) v.downMs[OsdId(d.getOsd())] = d.getForMs();
   v.recovery = {r.getRecovery().getChunksLeft(), r.getRecovery().getBytesLeft(),
                 r.getRecovery().getBytesPerSec()};
   auto scrub = r.getScrub();

@@ -2,6 +2,7 @@
 // JSON of the contract.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -47,6 +48,7 @@ struct ClusterView {
   Scrub scrub;
   std::string health, mdsHost;
   uint64_t inodes = 0, garbageChunks = 0;
+  std::map<OsdId, uint64_t> downMs;  // of those that are down: for how long, as the MDS knows
 
   static ClusterView read(schema::StatusReply::Reader reply);
   [[nodiscard]] nlohmann::json json() const;

@@ -76,7 +76,9 @@ void addOsdCommand(CLI::App& app, int& exitCode);
 void addPoolCommand(CLI::App& app, int& exitCode);
 void addLayoutCommand(CLI::App& app, int& exitCode);
 void addStatCommand(CLI::App& app, int& exitCode);
+void addWhyCommand(CLI::App& app, int& exitCode);
 void addScrubCommand(CLI::App& app, int& exitCode);
+void addFsckCommand(CLI::App& app, int& exitCode);
 
 // `mount.cairn SOURCE DIR [-sfnv] [-o OPTIONS] [-t TYPE]`, as mount(8) calls its helpers.
 int mountHelperMain(int argc, char** argv);

@@ -27,7 +27,9 @@ int main(int argc, char** argv) {
   addPoolCommand(app, exitCode);
   addLayoutCommand(app, exitCode);
   addStatCommand(app, exitCode);
+  addWhyCommand(app, exitCode);
   addScrubCommand(app, exitCode);
+  addFsckCommand(app, exitCode);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -1,0 +1,63 @@
+// What is wrong with one chunk, given what the metadata server and every OSD say of it: the
+// judgement of `cairn fsck`. Pure functions; any thread.
+//
+// What the parts say at different moments differs while something is going on, so a finding is one
+// only if it stands still: see Finding::same.
+#pragma once
+
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/cluster/cluster_map.h"
+
+namespace cairn::tools {
+
+// A chunk that the MDS knows: of a file, or (no inode) in the garbage queue.
+struct KnownChunk {
+  ChunkId id;
+  InodeId ino;
+  uint32_t index = 0;
+  PoolId pool;
+};
+
+// A chunk as one OSD stores it.
+struct StoredChunk {
+  OsdId osd;
+  PoolId pool;  // the placement group that it is stored under
+  PgIndex pg;
+  ChunkVersion version;
+  bool operator==(const StoredChunk&) const = default;
+};
+
+enum class Trouble : uint8_t {
+  kLeaked,      // in sync members hold it, and neither a file nor the garbage queue names it
+  kDiffers,     // some members in sync hold it, others do not; fine if it holds nothing but zeros
+  kStray,       // stored by an OSD that is no member of its group, which is whole
+  kWrongGroup,  // stored under another placement group than its id and its file's pool say
+};
+const char* troubleName(Trouble trouble);  // "leaked", ...
+
+struct Finding {
+  Trouble trouble;
+  ChunkId chunk;
+  PoolId pool;
+  PgIndex pg;
+  std::optional<KnownChunk> file;
+  std::vector<StoredChunk> stored;
+  std::string text;
+
+  // Whether nothing has happened to the chunk between two looks at it.
+  [[nodiscard]] bool same(const Finding& other) const {
+    return trouble == other.trouble && stored == other.stored;
+  }
+};
+
+// `asked`: OSDs whose chunks are known; others are not judged. `known` is null for a chunk that the
+// MDS does not know and has not handed out since it was asked. `stored` is not empty, ascending by
+// OSD.
+std::vector<Finding> judgeChunk(const ClusterMap& map, const std::set<OsdId>& asked, ChunkId chunk,
+                                const KnownChunk* known, const std::vector<StoredChunk>& stored);
+
+}  // namespace cairn::tools

@@ -1,0 +1,428 @@
+// `cairn fsck`: what the metadata server knows against what the OSDs store. It changes nothing and
+// needs no quiet: files may be made, written and deleted meanwhile.
+//
+// How that is exact. First the MDS is asked for all chunks that it knows, in an order in which none
+// can slip by (ChunkListPlace), and from which id on it has handed out none yet. Then the OSDs are
+// asked what they store. A chunk they store now, below that id, was known to the MDS at some moment
+// of the walk, or else nobody has known it since the walk began. What looks wrong is looked at
+// again after longer than a mutation or a removal may take, and counts if nothing has changed.
+//
+// Memory: 24 bytes a chunk that the MDS knows, and a page of each OSD.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iostream>
+#include <unordered_map>
+
+#include "common/base/units.h"
+#include "common/reactor/sync.h"
+#include "tools/cairn/chunk_findings.h"
+#include "tools/cairn/cluster_view.h"
+#include "tools/cairn/command.h"
+#include "tools/cairn/osd_calls.h"
+
+namespace cairn::tools {
+
+namespace {
+
+// A member that does not confirm a mutation within 5 s is not in sync any more (osd/README.md).
+constexpr Duration kUntilSettled = 6s;
+constexpr size_t kMaxFindings = 10'000;
+constexpr Duration kListTimeout = 30s;
+
+struct FsckOptions {
+  Target target;
+  bool json = false;
+};
+
+struct KnownChunks {
+  std::vector<KnownChunk> chunks;  // ascending by id
+  ChunkId below;                   // ids from here on are younger than the walk
+  uint64_t garbage = 0;
+
+  // Null: the MDS does not know it. `from` is where the search before ended.
+  [[nodiscard]] const KnownChunk* find(ChunkId id, size_t& from) const {
+    while (from < chunks.size() && chunks[from].id < id) ++from;
+    return from < chunks.size() && chunks[from].id == id ? &chunks[from] : nullptr;
+  }
+};
+static_assert(sizeof(KnownChunk) == 24);
+
+Task<Result<KnownChunks>> askKnown(MdsConnection& connection) {
+  KnownChunks known;
+  struct {
+    uint64_t ino = 0, position = 0;
+    uint32_t index = 0;
+    bool garbage = false;
+  } place;
+  for (bool end = false, first = true; !end; first = false) {
+    auto reply = co_await connection.ask(
+        [&](schema::MdsRequest::Builder b) {
+          auto p = b.initChunkList();
+          p.setIno(place.ino);
+          p.setIndex(place.index);
+          p.setGarbage(place.garbage);
+          p.setPosition(place.position);
+        },
+        kListTimeout);
+    CO_TRY(reply);
+    auto page = reply->body<schema::MdsReply>().getChunkList();
+    if (first) known.below = ChunkId(page.getBelow());
+    for (auto c : page.getChunks()) {
+      known.chunks.push_back(
+          {ChunkId(c.getChunk()), InodeId(c.getIno()), c.getIndex(), PoolId(c.getPool())});
+    }
+    auto next = page.getNext();
+    place = {next.getIno(), next.getPosition(), next.getIndex(), next.getGarbage()};
+    end = page.getEnd();
+  }
+  // A chunk that was deleted on the way is there twice, and garbage.
+  std::ranges::sort(known.chunks, {}, [](const KnownChunk& c) { return std::pair(c.id, c.ino); });
+  const auto twice = std::ranges::unique(known.chunks, {}, &KnownChunk::id);
+  known.chunks.erase(twice.begin(), twice.end());
+  known.garbage = static_cast<uint64_t>(
+      std::ranges::count_if(known.chunks, [](const KnownChunk& c) { return !c.ino; }));
+  co_return known;
+}
+
+// The chunks of one OSD, ascending by id, a page at a time.
+class StoredWalk {
+ public:
+  StoredWalk(OsdCalls& calls, const OsdEntry& osd, ChunkId after = {}, uint32_t limit = 4096)
+      : calls_(calls), osd_(osd), last_(after), limit_(limit) {}
+
+  // Until it has a chunk to show, or there are no more.
+  Task<Result<void>> fill() {
+    if (at_ < page_.size() || ended_) co_return Result<void>{};
+    OutMessage m;
+    auto l = m.body<schema::OsdRequest>().initList();
+    l.setAfter(last_.value);
+    l.setLimit(limit_);
+    auto reply = co_await calls_.ask(osd_, std::move(m), kListTimeout);
+    if (!reply)
+      co_return fail(Errc::kUnavailable, "osd." + std::to_string(osd_.id.value) +
+                                             " cannot be asked for its chunks: " +
+                                             reply.error().text() + "; try again");
+    auto list = reply->body<schema::OsdReply>().getList();
+    page_.clear();
+    at_ = 0;
+    for (auto c : list.getChunks()) {
+      last_ = ChunkId(c.getChunk());
+      page_.push_back(
+          {last_,
+           {osd_.id, PoolId(c.getPool()), PgIndex(c.getPg()), ChunkVersion(c.getVersion())}});
+    }
+    ended_ = page_.empty() || !list.getMore();
+    co_return Result<void>{};
+  }
+  [[nodiscard]] bool has() const { return at_ < page_.size(); }
+  [[nodiscard]] ChunkId id() const { return page_[at_].first; }
+  StoredChunk take() { return page_[at_++].second; }
+
+ private:
+  OsdCalls& calls_;
+  const OsdEntry& osd_;
+  ChunkId last_;
+  uint32_t limit_;
+  std::vector<std::pair<ChunkId, StoredChunk>> page_;
+  size_t at_ = 0;
+  bool ended_ = false;
+};
+
+struct Checked {
+  uint64_t stored = 0;  // chunks, each counted once
+  std::vector<OsdId> looked, away;
+  std::vector<Finding> findings;
+  bool more = false;  // than kMaxFindings
+};
+
+std::set<OsdId> upOsds(const ClusterMap& map) {
+  std::set<OsdId> ids;
+  for (const auto& [id, osd] : map.osds)
+    if (osd.up) ids.insert(id);
+  return ids;
+}
+
+Task<Result<void>> fillAll(Env& env, std::vector<StoredWalk>& walks) {
+  std::vector<Task<Result<void>>> tasks;
+  for (auto& walk : walks)
+    if (!walk.has()) tasks.push_back(walk.fill());
+  for (const auto& filled : co_await whenAll(env.reactor, std::move(tasks))) CO_TRY(filled);
+  co_return Result<void>{};
+}
+
+// All walks have a chunk to show or are over. Gives the lowest that any of them shows; empty at the
+// end of all.
+std::pair<ChunkId, std::vector<StoredChunk>> takeNext(std::vector<StoredWalk>& walks) {
+  ChunkId lowest;
+  for (const auto& walk : walks)
+    if (walk.has() && (!lowest || walk.id() < lowest)) lowest = walk.id();
+  std::vector<StoredChunk> stored;
+  for (auto& walk : walks)
+    if (walk.has() && walk.id() == lowest) stored.push_back(walk.take());
+  return {lowest, std::move(stored)};
+}
+
+// The first look, at everything.
+Task<Result<Checked>> compare(Env& env, OsdCalls& calls, const ClusterMap& map,
+                              const KnownChunks& known) {
+  Checked out;
+  const std::set<OsdId> up = upOsds(map);
+  std::vector<StoredWalk> walks;
+  for (const auto& [id, osd] : map.osds) {
+    (osd.up ? out.looked : out.away).push_back(id);
+    if (osd.up) walks.emplace_back(calls, osd);
+  }
+  size_t place = 0;
+  while (true) {
+    CO_TRY(co_await fillAll(env, walks));
+    auto [id, stored] = takeNext(walks);
+    if (stored.empty()) break;
+    ++out.stored;
+    const KnownChunk* chunk = known.find(id, place);
+    if (chunk == nullptr && id >= known.below) continue;
+    for (auto& finding : judgeChunk(map, up, id, chunk, stored)) {
+      out.more = out.more || out.findings.size() >= kMaxFindings;
+      if (!out.more) out.findings.push_back(std::move(finding));
+    }
+  }
+  co_return out;
+}
+
+// Whether an OSD that is in sync holds anything but zeros of the chunk. A member that was rebuilt
+// is not given a chunk that reads as zeros, nor space that is reserved.
+Task<Result<bool>> holdsData(OsdCalls& calls, const ClusterMap& map, const Finding& f) {
+  constexpr uint64_t kStretch = 4u << 20;
+  auto group = map.group(f.pool, f.pg);
+  CO_TRY(group);
+  const auto holder = std::ranges::find_if(f.stored, [&](const StoredChunk& s) {
+    return std::ranges::find((*group)->osds, s.osd) != (*group)->osds.end();
+  });
+  if (holder == f.stored.end()) co_return true;
+  uint64_t end = kChunkSize;
+  for (uint64_t at = 0; at < end; at += kStretch) {
+    OutMessage m;
+    auto body = m.body<schema::OsdRequest>();
+    body.setPool(f.pool.value);
+    body.setPg(f.pg.value);
+    body.setPgEpoch((*group)->epoch.value);
+    auto d = body.initDigest();
+    d.setChunk(f.chunk.value);
+    d.setOffset(static_cast<uint32_t>(at));
+    d.setLength(kStretch);
+    auto reply = co_await calls.ask(*map.osd(holder->osd), std::move(m), kListTimeout);
+    CO_TRY(reply);
+    auto digest = reply->body<schema::OsdReply>().getDigest();
+    end = uint64_t{digest.getEnd()} * kBlockSize;
+    // Stored zeros have the hash of a hole, which is zero.
+    if (std::ranges::any_of(digest.getHashes(), [](uint8_t b) { return b != 0; })) co_return true;
+  }
+  co_return false;
+}
+
+// Whether the second look finds the same.
+Task<Result<bool>> stands(Env& env, OsdCalls& calls, const ClusterMap& map,
+                          const Finding& finding) {
+  std::vector<StoredWalk> walks;
+  for (const auto& [id, osd] : map.osds)
+    if (osd.up) walks.emplace_back(calls, osd, ChunkId(finding.chunk.value - 1), 1);
+  CO_TRY(co_await fillAll(env, walks));
+  std::vector<StoredChunk> stored;
+  for (auto& walk : walks)
+    if (walk.has() && walk.id() == finding.chunk) stored.push_back(walk.take());
+  if (stored.empty()) co_return false;
+  const auto now =
+      judgeChunk(map, upOsds(map), finding.chunk, finding.file ? &*finding.file : nullptr, stored);
+  if (std::ranges::none_of(now, [&](const Finding& f) { return f.same(finding); })) co_return false;
+  if (finding.trouble == Trouble::kDiffers) co_return co_await holdsData(calls, map, finding);
+  co_return true;
+}
+
+Task<Result<ClusterMap>> askMap(MdsConnection& connection) {
+  auto status = co_await connection.ask([](schema::MdsRequest::Builder b) { b.setStatus(); });
+  CO_TRY(status);
+  co_return ClusterView::read(status->body<schema::MdsReply>().getStatus()).map;
+}
+
+Task<Result<void>> lookAgain(Env& env, MdsConnection& connection, OsdCalls& calls,
+                             std::vector<Finding>& findings) {
+  if (findings.empty()) co_return Result<void>{};
+  co_await sleepFor(env.reactor, kUntilSettled);
+  auto map = co_await askMap(connection);
+  CO_TRY(map);
+  std::vector<Finding> standing;
+  for (auto& finding : findings) {
+    auto stands = co_await tools::stands(env, calls, *map, finding);
+    CO_TRY(stands);
+    if (*stands) standing.push_back(std::move(finding));
+  }
+  findings = std::move(standing);
+  co_return Result<void>{};
+}
+
+// One directory of the way down to where a walk through the namespace is.
+struct DirectoryStep {
+  InodeId ino;
+  std::string path;
+  uint64_t cookie = 0;
+  bool end = false;
+  std::vector<std::pair<InodeId, std::string>> below;  // directories of this page, still to do
+};
+
+using Paths = std::unordered_map<uint64_t, std::string>;  // by inode; empty: none is found yet
+
+// Reads one page; directories of it are left in `step.below`.
+Task<Result<void>> readPage(MdsConnection& connection, DirectoryStep& step, Paths& paths,
+                            size_t& missing) {
+  constexpr uint8_t kDirectory = 4;  // DT_DIR
+  auto reply = co_await connection.ask([&](schema::MdsRequest::Builder b) {
+    auto r = b.initReaddir();
+    r.setIno(step.ino.value);
+    r.setCookie(step.cookie);
+    r.setLimit(4096);
+  });
+  // Removed meanwhile.
+  if (!reply && (reply.error().code == Errc::kStale || reply.error().code == Errc::kNotFound)) {
+    step.end = true;
+    co_return Result<void>{};
+  }
+  CO_TRY(reply);
+  auto page = reply->body<schema::MdsReply>().getReaddir();
+  for (auto e : page.getEntries()) {
+    step.cookie = e.getCookie();
+    const std::string name(e.getName().asChars().begin(), e.getName().size());
+    if (name == "." || name == "..") continue;
+    if (e.getType() == kDirectory) step.below.emplace_back(InodeId(e.getIno()), name);
+    if (auto it = paths.find(e.getIno()); it != paths.end() && it->second.empty()) {
+      it->second = step.path + "/" + name;
+      --missing;
+    }
+  }
+  step.end = page.getEnd() || page.getEntries().size() == 0;
+  co_return Result<void>{};
+}
+
+// One name of each inode that the findings are about.
+Task<Result<Paths>> pathsOf(MdsConnection& connection, const std::vector<Finding>& findings) {
+  constexpr uint64_t kRootDirectory = 1;
+  Paths paths;
+  for (const auto& f : findings)
+    if (f.file) paths[f.file->ino.value];
+  size_t missing = paths.size();
+  std::vector<DirectoryStep> way;
+  if (missing > 0) way.push_back({InodeId(kRootDirectory), "", 0, false, {}});
+  while (!way.empty() && missing > 0) {
+    DirectoryStep& step = way.back();
+    if (!step.below.empty()) {
+      auto [ino, name] = std::move(step.below.back());
+      step.below.pop_back();
+      way.push_back({ino, step.path + "/" + name, 0, false, {}});
+    } else if (step.end) {
+      way.pop_back();
+    } else {
+      CO_TRY(co_await readPage(connection, step, paths, missing));
+    }
+  }
+  co_return paths;
+}
+
+std::string pathText(const Finding& f, const Paths& paths) {
+  if (!f.file) return "no file";
+  const std::string& path = paths.at(f.file->ino.value);
+  return path.empty() ? "inode " + std::to_string(f.file->ino.value) + ", which has no name" : path;
+}
+
+void printText(const KnownChunks& known, const Checked& c, const Paths& paths) {
+  for (const auto& f : c.findings)
+    std::cout << troubleName(f.trouble) << ": " << pathText(f, paths)
+              << (f.file ? ": chunk " + std::to_string(f.file->index) : "") << " (id "
+              << f.chunk.value << ", group " << f.pool.value << "." << f.pg.value << "): " << f.text
+              << "\n";
+  if (c.more) std::cout << "and more: only the first " << kMaxFindings << " were looked at twice\n";
+  std::cout << known.chunks.size() - known.garbage << " chunks of files and " << known.garbage
+            << " deleted ones, " << c.stored << " stored by " << c.looked.size() << " OSDs: "
+            << (c.findings.empty() ? "clean" : std::to_string(c.findings.size()) + " findings")
+            << "\n";
+  for (OsdId id : c.away)
+    std::cout << "osd." << id.value << " is down: what it stores was not looked at\n";
+}
+
+void printJson(const KnownChunks& known, const Checked& c, const Paths& paths) {
+  auto ids = [](const std::vector<OsdId>& osds) {
+    nlohmann::json list = nlohmann::json::array();
+    for (OsdId id : osds) list.push_back(id.value);
+    return list;
+  };
+  nlohmann::json j = {{"clean", c.findings.empty()},
+                      {"chunks_of_files", known.chunks.size() - known.garbage},
+                      {"chunks_deleted", known.garbage},
+                      {"chunks_stored", c.stored},
+                      {"osds", ids(c.looked)},
+                      {"osds_down", ids(c.away)},
+                      {"more", c.more},
+                      {"findings", nlohmann::json::array()}};
+  for (const auto& f : c.findings) {
+    std::vector<OsdId> osds;
+    for (const auto& s : f.stored) osds.push_back(s.osd);
+    const bool named = f.file && !paths.at(f.file->ino.value).empty();
+    j["findings"].push_back(
+        {{"trouble", troubleName(f.trouble)},
+         {"chunk", f.chunk.value},
+         {"pg", std::to_string(f.pool.value) + "." + std::to_string(f.pg.value)},
+         {"osds", ids(osds)},
+         {"inode", f.file ? nlohmann::json(f.file->ino.value) : nlohmann::json()},
+         {"index", f.file ? nlohmann::json(f.file->index) : nlohmann::json()},
+         {"path", named ? nlohmann::json(paths.at(f.file->ino.value)) : nlohmann::json()},
+         {"text", f.text}});
+  }
+  // Names are bytes; JSON is UTF-8.
+  std::cout << j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
+}
+
+Task<Result<void>> checkAll(Env& env, MdsConnection& connection, OsdCalls& calls,
+                            const FsckOptions& o, bool& found) {
+  auto map = co_await askMap(connection);
+  CO_TRY(map);
+  auto known = co_await askKnown(connection);
+  CO_TRY(known);
+  auto checked = co_await compare(env, calls, *map, *known);
+  CO_TRY(checked);
+  CO_TRY(co_await lookAgain(env, connection, calls, checked->findings));
+  auto paths = co_await pathsOf(connection, checked->findings);
+  CO_TRY(paths);
+  found = !checked->findings.empty();
+  (o.json ? printJson : printText)(*known, *checked, *paths);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> fsck(Env& env, std::vector<Endpoint> servers, const FsckOptions& o,
+                        bool& found) {
+  MdsConnection connection(env, std::move(servers));
+  OsdCalls calls(env);
+  auto done = co_await checkAll(env, connection, calls, o, found);
+  co_await calls.close();
+  co_await connection.close();
+  co_return done;
+}
+
+}  // namespace
+
+void addFsckCommand(CLI::App& app, int& exitCode) {
+  auto o = std::make_shared<FsckOptions>();
+  auto* c = app.add_subcommand("fsck",
+                               "Compare the chunks that files have with those that the OSDs store");
+  addTargetOptions(*c, o->target);
+  c->add_flag("--json", o->json, "Print JSON");
+  c->callback([o, &exitCode] {
+    auto servers = o->target.endpoints();
+    if (!servers) {
+      printError(servers.error());
+      exitCode = 1;
+      return;
+    }
+    bool found = false;
+    exitCode = runInWorld([&](Env& env, UringReactor&) { return fsck(env, *servers, *o, found); });
+    if (found) exitCode = 1;
+  });
+}
+
+}  // namespace cairn::tools
