@@ -106,13 +106,19 @@ def flipped_bytes(cluster, name):
     all_right()
     cluster.cairn("scrub", "start", "--data", cluster.data)
 
+    def progress():
+        return json.loads(cluster.cairn("scrub", "status", "--json", "--data", cluster.data))
+
+    def begun():
+        state = progress()
+        return state["groups_left"] > 0 or state["errors_found"] > 0
+
     def scrubbed():
-        state = json.loads(cluster.cairn("scrub", "status", "--json", "--data", cluster.data))
+        state = progress()
         return state if state["groups_left"] == 0 else None
 
     # The daemons say how far they are with their next heartbeat.
-    eventually(lambda: json.loads(cluster.cairn("scrub", "status", "--json", "--data", cluster.data))["groups_left"] > 0
-               or scrubbed()["errors_found"] > 0, "the scrub has begun", 10)
+    eventually(begun, "the scrub has begun", 10)
     state = eventually(scrubbed, "the scrub is done", 300)
     say(f"  scrub: {state['errors_found']} found, {state['errors_repaired']} repaired")
     check(state["errors_found"] == state["errors_repaired"] > 0, "all that was found was mended")
