@@ -75,7 +75,7 @@ Task<Result<Equalizer::Progress>> Equalizer::compare(const GroupRef& group, Chun
       if (!isZero(ours->data.bytes().subspan(i * kBlockSize, kBlockSize))) hashes[i] = kDamagedHash;
   }
   const ChunkVersion version = *info ? (*info)->version : theirs->version;
-  Progress progress{0, theirs->end};
+  Progress progress{0, false, theirs->end, theirs->exists ? theirs->version : ChunkVersion{}};
   for (uint32_t i = 0; i < blocks;) {
     if (hashes[i] == theirs->hashes[i]) {
       ++i;
@@ -97,6 +97,7 @@ Task<Result<Equalizer::Progress>> Equalizer::compare(const GroupRef& group, Chun
     auto done = co_await send(group, member, std::move(m), version);
     CO_TRY(done);
     progress.sent += *done;
+    progress.changed = true;
     i = to;
   }
   co_return progress;
@@ -114,11 +115,13 @@ Task<Result<Equalizer::Progress>> Equalizer::compareDamaged(const GroupRef& grou
                                              static_cast<uint32_t>(block * kBlockSize), kBlockSize);
       CO_TRY(theirs);
       if (theirs->hashes.front() != kDamagedHash) co_return fail(why);
-      one = Progress{0, theirs->end};
+      one = Progress{0, false, theirs->end, theirs->version};
     }
     CO_TRY(one);
     progress.sent += one->sent;
+    progress.changed |= one->changed;
     progress.theirEnd = std::max(progress.theirEnd, one->theirEnd);
+    progress.theirVersion = std::max(progress.theirVersion, one->theirVersion);
   }
   co_return progress;
 }
@@ -143,6 +146,7 @@ Task<Result<uint64_t>> Equalizer::chunk(GroupRef group, ChunkId chunk, OsdId mem
                                         Throttle* throttle) {
   auto entry = chunks_.use(chunk);
   uint64_t sent = 0;
+  bool told = false;  // it has our number
   for (uint32_t from = 0;;) {
     std::optional<Throttle::Turn> turn;
     if (throttle != nullptr) turn.emplace(co_await throttle->turn());
@@ -164,12 +168,13 @@ Task<Result<uint64_t>> Equalizer::chunk(GroupRef group, ChunkId chunk, OsdId mem
     }
     CO_TRY(some);
     sent += some->sent;
+    told |= some->changed || some->theirVersion >= (*info)->version;
     auto ourEnd = endOf(store_, chunk);
     CO_TRY(ourEnd);
     from = stretch.to;
     if (uint64_t{from} * kBlockSize < std::max(*ourEnd, some->theirEnd)) continue;
     guard.unlock();
-    CO_TRY(co_await passVersion(group, entry, member));
+    if (!told) CO_TRY(co_await passVersion(group, entry, member));
     co_return sent;
   }
 }

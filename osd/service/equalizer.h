@@ -41,8 +41,10 @@ class Equalizer {
 
  private:
   struct Progress {
-    uint64_t sent = 0;      // bytes
-    uint32_t theirEnd = 0;  // behind the member's last stored block
+    uint64_t sent = 0;          // bytes
+    bool changed = false;       // the member was sent something, and so our number
+    uint32_t theirEnd = 0;      // behind the member's last stored block
+    ChunkVersion theirVersion;  // before; 0 if it has not the chunk
   };
   Task<Result<Progress>> compare(const GroupRef& group, ChunkId chunk, OsdId member,
                                  BlockRange range);

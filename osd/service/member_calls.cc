@@ -12,6 +12,13 @@ namespace cairn::osd {
 
 namespace {
 constexpr uint32_t kChangesAtOnce = 4096;
+
+template <class Builder>
+void setRange(Builder request, ChunkId chunk, uint32_t offset, uint32_t length) {
+  request.setChunk(chunk.value);
+  request.setOffset(offset);
+  request.setLength(length);
+}
 }  // namespace
 
 BlockHash hashOf(Bytes block) {
@@ -78,10 +85,7 @@ Task<Result<MemberChanges>> MemberCalls::changes(OsdId to, GroupId group, Change
 Task<Result<MemberDigest>> MemberCalls::digest(OsdId to, GroupId group, ChunkId chunk,
                                                uint32_t offset, uint32_t length) {
   OutMessage m;
-  auto request = m.body<schema::OsdRequest>().initDigest();
-  request.setChunk(chunk.value);
-  request.setOffset(offset);
-  request.setLength(length);
+  setRange(m.body<schema::OsdRequest>().initDigest(), chunk, offset, length);
   auto answer = co_await call(to, group, std::move(m));
   CO_TRY(answer);
   auto reply = answer->body<schema::OsdReply>();
@@ -99,10 +103,7 @@ Task<Result<MemberDigest>> MemberCalls::digest(OsdId to, GroupId group, ChunkId 
 Task<Result<ReadData>> MemberCalls::fetch(OsdId to, GroupId group, ChunkId chunk, uint32_t offset,
                                           uint32_t length) {
   OutMessage m;
-  auto request = m.body<schema::OsdRequest>().initFetch();
-  request.setChunk(chunk.value);
-  request.setOffset(offset);
-  request.setLength(length);
+  setRange(m.body<schema::OsdRequest>().initFetch(), chunk, offset, length);
   auto answer = co_await call(to, group, std::move(m));
   CO_TRY(answer);
   auto reply = answer->body<schema::OsdReply>();

@@ -116,6 +116,14 @@ class Service final : public RpcHandler {
                                   Identity sender);
   Task<Result<OutMessage>> fetch(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length,
                                  Identity sender);
+  // A stretch of a chunk, locked shared.
+  struct MemberRange {
+    ChunkTable::Ref chunk;
+    RangeLock::Guard guard;
+  };
+  // For the primary of the group, or also for administrators.
+  Task<Result<MemberRange>> lockForRead(const Context& ctx, ChunkId chunk, uint32_t offset,
+                                        uint32_t length, Identity sender, bool admins);
   // kStaleEpoch unless the sender is the group's primary, and another OSD than we.
   Result<void> checkPrimary(const Placement& at, const Identity& sender) const;
 

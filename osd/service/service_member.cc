@@ -76,17 +76,28 @@ Task<Result<OutMessage>> Service::changes(Context ctx, Changed after, uint32_t l
   co_return out;
 }
 
-Task<Result<OutMessage>> Service::digest(Context ctx, ChunkId chunk, uint32_t offset,
-                                         uint32_t length, Identity sender) {
+Task<Result<Service::MemberRange>> Service::lockForRead(const Context& ctx, ChunkId chunk,
+                                                        uint32_t offset, uint32_t length,
+                                                        Identity sender, bool admins) {
   CO_TRY(checkRange(offset, length, true));
-  if (length > kMaxIoBytes) co_return fail(Errc::kInvalid, "a digest of more than 4 MiB");
+  if (length > kMaxIoBytes) co_return fail(Errc::kInvalid, "more than 4 MiB at once");
   CO_TRY(co_await admit(ctx, Need::kMember, chunk));
-  auto entry = chunks_.use(chunk);
   const BlockRange range = blocksOf(offset, length);
-  auto guard = co_await entry->lock.lock(range.from, range.to, false);
+  MemberRange held{chunks_.use(chunk), {}};
+  held.guard = co_await held.chunk->lock.lock(range.from, range.to, false);
   auto served = recheck(ctx, Need::kMember, chunk);
   CO_TRY(served);
-  if (sender.role != schema::Hello::Role::ADMIN) CO_TRY(checkPrimary(served->at, sender));
+  if (!admins || sender.role != schema::Hello::Role::ADMIN)
+    CO_TRY(checkPrimary(served->at, sender));
+  co_return Result<MemberRange>(std::move(held));
+}
+
+Task<Result<OutMessage>> Service::digest(Context ctx, ChunkId chunk, uint32_t offset,
+                                         uint32_t length, Identity sender) {
+  // A check of the whole asks it, too.
+  auto held = co_await lockForRead(ctx, chunk, offset, length, sender, true);
+  CO_TRY(held);
+  const BlockRange range = blocksOf(offset, length);
   auto info = store_.stat(chunk);
   CO_TRY(info);
   auto end = endOf(store_, chunk);
@@ -117,15 +128,8 @@ Task<Result<OutMessage>> Service::digest(Context ctx, ChunkId chunk, uint32_t of
 
 Task<Result<OutMessage>> Service::fetch(Context ctx, ChunkId chunk, uint32_t offset,
                                         uint32_t length, Identity sender) {
-  CO_TRY(checkRange(offset, length, true));
-  if (length > kMaxIoBytes) co_return fail(Errc::kInvalid, "more than 4 MiB");
-  CO_TRY(co_await admit(ctx, Need::kMember, chunk));
-  auto entry = chunks_.use(chunk);
-  const BlockRange range = blocksOf(offset, length);
-  auto guard = co_await entry->lock.lock(range.from, range.to, false);
-  auto served = recheck(ctx, Need::kMember, chunk);
-  CO_TRY(served);
-  CO_TRY(checkPrimary(served->at, sender));
+  auto held = co_await lockForRead(ctx, chunk, offset, length, sender, false);
+  CO_TRY(held);
   auto data = co_await store_.read(chunk, offset, length);
   CO_TRY(data);
   OutMessage out = reply(ctx.target);

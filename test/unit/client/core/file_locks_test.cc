@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/reactor/pulse.h"
 #include "test/unit/client/core/fake_cluster.h"
 
 using namespace cairn;
@@ -146,7 +147,7 @@ TEST_CASE("locks: a probe is answered when what closed files held is unlocked") 
   l.c.fs->onHearCloses = [&](InodeId ino) -> Task<void> {
     CHECK(ino == l.ino);
     l.c.spawn(l.c.fs->release(std::exchange(l.h, nullptr)));
-    co_await sleepFor(l.c.env.reactor, 1ms);
+    co_await yield(l.c.env.reactor);  // the release has begun
   };
   // The first unlock is not answered: it is sent again.
   bool once = true;
@@ -179,7 +180,7 @@ TEST_CASE("locks: the number of a closed file comes again before its release") {
   l.c.fs->onHearCloses = [&](InodeId) -> Task<void> {
     ++heard;
     if (l.h) l.c.spawn(l.c.fs->release(std::exchange(l.h, nullptr)));
-    co_await sleepFor(l.c.env.reactor, 1ms);
+    co_await yield(l.c.env.reactor);  // the release has begun
   };
   CHECK(l.lock(next, range(kRead, 20, 29)) == Errc::kOk);
   CHECK(l.lock(next, whole(kWrite)) == Errc::kOk);

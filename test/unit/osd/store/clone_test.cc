@@ -26,18 +26,6 @@ uint64_t usedBlocks(StoreHost& host) {
   return host.store->space().usedBytes / kBlock;
 }
 
-void checkClean(StoreHost& host) {
-  host.stop();
-  host.restart();
-  std::vector<std::string> lines;
-  auto result = host.check(&lines);
-  std::string text;
-  for (const auto& line : lines) text += line + "\n";
-  CHECK_MESSAGE(result.clean(), text);
-  host.restart();
-  host.mustOpen();
-}
-
 }  // namespace
 
 // ---- The count of names ----

@@ -1,5 +1,5 @@
 // The history of a placement group: which change of each chunk was the last, through removals,
-// trimming, dropped groups, crashes and damage.
+// trimming, dropped groups and crashes.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -18,12 +18,7 @@ using namespace cairn::osd::test;
 
 namespace {
 
-constexpr GroupId kOther{PoolId(1), PgIndex(1)};
 constexpr GroupId kOtherPool{PoolId(2), PgIndex(0)};
-
-Changed changed(uint64_t version, uint64_t chunk, bool removed = false) {
-  return {ChunkVersion(version), ChunkId(chunk), removed};
-}
 
 Changed after(uint64_t version) {
   return changed(version, UINT64_MAX);
@@ -51,28 +46,10 @@ Errc write(StoreHost& host, uint64_t chunk, uint32_t block, uint64_t tag, size_t
   return *done ? Errc::kOk : done->error().code;
 }
 
-Errc drop(StoreHost& host, GroupId group) {
-  auto done = host.world.await(*host.node, host.store->dropGroup(group));
-  REQUIRE(done);
-  return *done ? Errc::kOk : done->error().code;
-}
-
 // Killed, without power, closed.
 void endSomehow(StoreHost& host, int how) {
   if (how == 2) return host.reopen();
   host.crash(how == 0 ? sim::Crash::kProcess : sim::Crash::kPower);
-  host.mustOpen();
-}
-
-void checkerIsContent(StoreHost& host) {
-  host.stop();
-  host.restart();
-  std::vector<std::string> lines;
-  auto result = host.check(&lines);
-  std::string text;
-  for (const auto& line : lines) text += line + "\n";
-  CHECK_MESSAGE(result.clean(), text);
-  host.restart();
   host.mustOpen();
 }
 
@@ -114,7 +91,7 @@ TEST_CASE("history: each chunk once, by the number of its last change, in pieces
         CHECK((chunk.info.group == kGroup) == (chunk.id < ChunkId(77)));
       endSomehow(host, how);
     }
-    checkerIsContent(host);
+    checkClean(host);
   }
 }
 
@@ -187,7 +164,7 @@ TEST_CASE("history: a removal stays in it, of what never existed too, until the 
       CHECK(host.store->space().chunks == 5);
       endSomehow(host, how);
     }
-    checkerIsContent(host);
+    checkClean(host);
   }
 }
 
@@ -260,7 +237,7 @@ TEST_CASE(
     CHECK(host.store->space().usedBytes == 0);
     CHECK(host.write(2, 0, 1, 1, 15) == Errc::kOk);
     CHECK(historyOf(host) == std::vector{changed(14, 6, true), changed(15, 2)});
-    checkerIsContent(host);
+    checkClean(host);
   }
   CHECK(lost);
   CHECK(kept);
@@ -291,7 +268,7 @@ TEST_CASE("history: trimming much goes on where it stopped, over removals and ch
   }
   CHECK(calls > 1);
   CHECK(historyOf(host).size() == 3);
-  checkerIsContent(host);
+  checkClean(host);
 }
 
 // ---- Dropping ----
@@ -322,7 +299,7 @@ TEST_CASE("history: a dropped group leaves nothing, and the others as they were"
     CHECK(host.store->space().chunks == 20);
     CHECK(host.tags(15, 0, 200) == range(15'000, 200));
     CHECK(!*host.store->stat(ChunkId(2)));
-    checkerIsContent(host);
+    checkClean(host);
   }
   // The same again, with the numbers that it had.
   CHECK(host.write(2, 0, 5, 1, 2) == Errc::kOk);
@@ -333,7 +310,7 @@ TEST_CASE("history: a dropped group leaves nothing, and the others as they were"
   CHECK(drop(host, kOtherPool) == Errc::kOk);
   CHECK(host.store->space().usedBytes == used);
   CHECK(host.store->groups()->empty());
-  checkerIsContent(host);
+  checkClean(host);
 }
 
 TEST_CASE(
@@ -365,11 +342,11 @@ TEST_CASE(
       else
         CHECK(!*host.store->stat(ChunkId(c)));
     }
-    checkerIsContent(host);
+    checkClean(host);
     CHECK(drop(host, kGroup) == Errc::kOk);
     CHECK(host.store->groups()->empty());
     CHECK(host.store->space().usedBytes == 0);
-    checkerIsContent(host);
+    checkClean(host);
   }
   CHECK(partly);
 }
@@ -463,183 +440,4 @@ TEST_CASE("metadata: a new key that is deleted before a flush leaves no trace, a
   CHECK(*metadata.get("a") == std::nullopt);
   REQUIRE(metadata.flush(2));
   CHECK(*metadata.get("a") == std::nullopt);
-}
-
-// ---- Damage ----
-
-namespace {
-
-// A closed store with chunks 1 to 3 of which 3 is removed, and its metadata changed.
-struct Damaged {
-  Damaged() : host(20) {
-    host.createAndOpen();
-    CHECK(host.write(1, 0, 100, 2, 1) == Errc::kOk);
-    CHECK(host.write(2, 0, 200, 2, 2) == Errc::kOk);
-    CHECK(host.write(3, 0, 300, 2, 3) == Errc::kOk);
-    CHECK(host.remove({3}, 4) == Errc::kOk);
-    host.stop();
-    host.restart();
-  }
-  template <class F>
-  void change(F&& f) {
-    auto kv = host.node->kv().open(host.node->reactor(), std::string(kDirectory) + "/meta", {});
-    REQUIRE(kv);
-    KvBatch batch;
-    f(batch);
-    REQUIRE((*kv)->write(batch, true));
-    kv->reset();
-    host.restart();
-  }
-  // What the checker says beside the log's records.
-  std::vector<std::string> findings() {
-    std::vector<std::string> lines;
-    auto result = host.check(&lines);
-    std::erase_if(lines, [](const std::string& line) { return !line.starts_with("error: "); });
-    CHECK(result.otherErrors == lines.size());
-    host.restart();
-    return lines;
-  }
-  // Each of `texts` is somewhere in the findings, and there are no others.
-  void finds(const std::vector<std::string>& texts) {
-    auto lines = findings();
-    std::string all;
-    for (const auto& line : lines) all += line + "\n";
-    CAPTURE(all);
-    CHECK(lines.size() == texts.size());
-    for (const auto& text : texts) CHECK(all.find(text) != std::string::npos);
-  }
-  StoreHost host;
-};
-
-std::string changeKey(uint64_t version, uint64_t chunk, GroupId group = kGroup) {
-  return keys::change(group, ChunkVersion(version), ChunkId(chunk));
-}
-
-void putChange(KvBatch& batch, uint64_t version, uint64_t chunk, bool removed,
-               GroupId group = kGroup) {
-  const std::string key = changeKey(version, chunk, group);
-  batch.put(key, ChangeFlags{removed}.encode(key));
-}
-
-void putState(KvBatch& batch, uint64_t last, uint64_t trimmed) {
-  const std::string key = keys::groupState(kGroup);
-  batch.put(key, encodeGroupState(key, {{}, ChunkVersion(last), ChunkVersion(trimmed)}));
-}
-
-}  // namespace
-
-TEST_CASE("history: the checker finds every way in which it can disagree with the chunks") {
-  SUBCASE("none") {
-    Damaged().finds({});
-  }
-  SUBCASE("a chunk without an entry") {
-    Damaged d;
-    d.change([](KvBatch& b) { b.del(changeKey(2, 2)); });
-    d.finds({"chunk 2: the history"});
-  }
-  SUBCASE("a removal without an entry") {
-    Damaged d;
-    d.change([](KvBatch& b) { b.del(changeKey(4, 3)); });
-    d.finds({"chunk 3: the history"});
-  }
-  SUBCASE("an entry without its chunk") {
-    Damaged d;
-    d.change([](KvBatch& b) { putChange(b, 3, 50, false); });
-    d.finds({"at version 3 of chunk 50, is not the chunk's last change"});
-  }
-  SUBCASE("an entry without its removal") {
-    Damaged d;
-    d.change([](KvBatch& b) { b.del(keys::removed(ChunkId(3))); });
-    d.finds({"at version 4 of chunk 3, is not the chunk's last change"});
-  }
-  SUBCASE("two entries of a chunk") {
-    Damaged d;
-    d.change([](KvBatch& b) { putChange(b, 1, 2, false); });
-    d.finds({"at version 1 of chunk 2, is not the chunk's last change"});
-  }
-  SUBCASE("an entry in another group") {
-    Damaged d;
-    d.change([](KvBatch& b) {
-      b.del(changeKey(2, 2));
-      putChange(b, 2, 2, false, kOther);
-    });
-    d.finds({"chunk 2: the history", "at version 2 of chunk 2, is not the chunk's last change",
-             "is newer than the group"});
-  }
-  SUBCASE("a chunk that counts as removed") {
-    Damaged d;
-    d.change([](KvBatch& b) { putChange(b, 2, 2, true); });
-    d.finds({"chunk 2: the history", "at version 2 of chunk 2, is not the chunk's last change"});
-  }
-  SUBCASE("a group that is older than its entries") {
-    Damaged d;
-    d.change([](KvBatch& b) { putState(b, 3, 0); });
-    d.finds({"at version 4 of chunk 3, is newer than the group, whose last change is 3"});
-  }
-  SUBCASE("a removal that was to be forgotten") {
-    Damaged d;
-    d.change([](KvBatch& b) { putState(b, 4, 4); });
-    d.finds({"at version 4 of chunk 3, is a removal"});
-  }
-  SUBCASE("entries of unknown kind") {
-    Damaged d;
-    d.change([](KvBatch& b) {
-      for (const char* key : {"d", "i1", "r2", "z"}) b.put(key, "");
-    });
-    d.finds(std::vector<std::string>(4, "unknown kind"));
-  }
-}
-
-TEST_CASE("history: any damaged entry is seen by the checker, and not used by the store") {
-  const std::string state = keys::groupState(kGroup), entry = changeKey(2, 2);
-  const std::string removal = keys::removed(ChunkId(3));
-  for (const std::string& key : {state, entry, removal}) {
-    Damaged d;
-    d.change([&](KvBatch& b) {
-      // The value of another key, as if it had been misplaced.
-      std::string value = key == state   ? encodeGroupState("x", {{}, ChunkVersion(4), {}})
-                          : key == entry ? ChangeFlags{}.encode("x")
-                                         : ChunkHeader{kGroup, ChunkVersion(4), 0}.encode("x");
-      b.put(key, value);
-    });
-    auto lines = d.findings();
-    REQUIRE(!lines.empty());
-    CHECK(std::ranges::any_of(
-        lines, [](const auto& line) { return line.find("damaged") != std::string::npos; }));
-    const Errc opened = d.host.open();
-    if (key == state) {
-      CHECK(opened == Errc::kCorrupt);
-      CHECK(d.host.error.message.find("placement group 0 of pool 1") != std::string::npos);
-      continue;
-    }
-    REQUIRE(opened == Errc::kOk);
-    if (key == entry) {
-      auto all = d.host.store->changes(kGroup, {}, 10);
-      REQUIRE(!all);
-      CHECK(all.error().code == Errc::kCorrupt);
-      CHECK(d.host.store->changes(kGroup, after(2), 10) == std::vector{changed(4, 3, true)});
-      CHECK(drop(d.host, kGroup) == Errc::kCorrupt);
-    } else {
-      CHECK(d.host.write(3, 0, 1, 1, 9) == Errc::kCorrupt);
-      CHECK(d.host.write(1, 0, 1, 1, 9) == Errc::kOk);
-      CHECK(d.host.store->trimRemovals(kGroup, ChunkVersion(9)).error().code == Errc::kIo);
-    }
-  }
-}
-
-TEST_CASE("history: an entry that is not the chunk's last change is not acted upon") {
-  // Dropping or trimming by it would remove a chunk that belongs elsewhere.
-  for (bool removed : {false, true}) {
-    Damaged d;
-    d.change([&](KvBatch& b) {
-      b.del(changeKey(2, 2));
-      putChange(b, 3, 2, removed);
-    });
-    d.host.mustOpen();
-    if (removed)
-      CHECK(d.host.store->trimRemovals(kGroup, ChunkVersion(9)).error().code == Errc::kIo);
-    else
-      CHECK(drop(d.host, kGroup) == Errc::kCorrupt);
-    CHECK(d.host.tags(2, 0, 2) == range(200, 2));
-  }
 }

@@ -30,6 +30,7 @@ inline StoreOptions smallStore() {
 
 // Where a mutation is put that does not say it.
 inline constexpr GroupId kGroup{PoolId(1), PgIndex(0)};
+inline constexpr GroupId kOther{PoolId(1), PgIndex(1)};
 
 inline Stamp stampOf(uint64_t version, GroupId group = kGroup, uint64_t committed = 0) {
   return {group, ChunkVersion(version), ChunkVersion(committed)};
@@ -210,6 +211,29 @@ inline std::vector<uint64_t> range(uint64_t from, size_t n) {
   std::vector<uint64_t> v(n);
   for (size_t i = 0; i < n; ++i) v[i] = from + i;
   return v;
+}
+
+// The offline checker finds nothing; the store is open again afterwards.
+inline void checkClean(StoreHost& host) {
+  host.stop();
+  host.restart();
+  std::vector<std::string> lines;
+  auto result = host.check(&lines);
+  std::string text;
+  for (const auto& line : lines) text += line + "\n";
+  CHECK_MESSAGE(result.clean(), text);
+  host.restart();
+  host.mustOpen();
+}
+
+inline Errc drop(StoreHost& host, GroupId group) {
+  auto done = host.world.await(*host.node, host.store->dropGroup(group));
+  REQUIRE(done);
+  return *done ? Errc::kOk : done->error().code;
+}
+
+inline Changed changed(uint64_t version, uint64_t chunk, bool removed = false) {
+  return {ChunkVersion(version), ChunkId(chunk), removed};
 }
 
 }  // namespace cairn::osd::test
