@@ -13,6 +13,18 @@ uint16_t Pool::usualMinSize() const {
   return static_cast<uint16_t>(replicas != 0 ? replicas - replicas / 2 : ecData + 1);
 }
 
+uint8_t PlacementGroup::shardOf(OsdId id) const {
+  auto it = shards.find(id);
+  return it == shards.end() ? 0 : it->second;
+}
+
+size_t PlacementGroup::inSync() const {
+  if (shards.empty()) return osds.size();
+  std::set<uint8_t> different;
+  for (OsdId id : osds) different.insert(shardOf(id));
+  return different.size();
+}
+
 PgIndex Pool::pgOf(ChunkId chunk) const {
   // A pool without groups is a malformed map: group() then says kNotFound.
   if (pgs.empty()) return PgIndex{0};
@@ -92,6 +104,13 @@ ClusterMap ClusterMap::read(schema::ClusterMap::Reader reader) {
       pg.osds.reserve(g.getOsds().size());
       for (uint32_t id : g.getOsds()) pg.osds.emplace_back(id);
       for (uint32_t id : g.getJoining()) pg.joining.emplace_back(id);
+      const auto shards = g.getShards();
+      for (uint32_t i = 0; i < shards.size(); ++i) {
+        if (i < pg.osds.size())
+          pg.shards[pg.osds[i]] = shards[i];
+        else if (i - pg.osds.size() < pg.joining.size())
+          pg.shards[pg.joining[i - pg.osds.size()]] = shards[i];
+      }
     }
     map.pools[p.id] = std::move(p);
   }
@@ -149,6 +168,12 @@ void ClusterMap::write(schema::ClusterMap::Builder builder) const {
       if (!p.pgs[g].joining.empty())
         list(p.pgs[g].joining,
              pgList[g].initJoining(static_cast<uint32_t>(p.pgs[g].joining.size())));
+      if (p.pgs[g].shards.empty()) continue;
+      const size_t members = p.pgs[g].osds.size() + p.pgs[g].joining.size();
+      auto shards = pgList[g].initShards(static_cast<uint32_t>(members));
+      uint32_t at = 0;
+      for (const auto* ids : {&p.pgs[g].osds, &p.pgs[g].joining})
+        for (OsdId id : *ids) shards.set(at++, p.pgs[g].shardOf(id));
     }
   }
   if (!fence.below) return;

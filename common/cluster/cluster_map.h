@@ -39,6 +39,14 @@ struct PlacementGroup {
   // Of the MDS alone, not in messages: who left `osds` because it was down, while these have been
   // too few to acknowledge anything since. So each still holds every acknowledged write too.
   std::vector<OsdId> complete;
+  // Of an erasure-coded pool: which shard each member holds. Also of others who are known to have
+  // one (the MDS alone): an OSD that returns finds what it left. Empty in a replicated pool, whose
+  // members all hold shard 0.
+  std::map<OsdId, uint8_t> shards;
+
+  [[nodiscard]] uint8_t shardOf(OsdId id) const;
+  // How many different shards are in sync; in a replicated pool, how many copies.
+  [[nodiscard]] size_t inSync() const;
 
   bool operator==(const PlacementGroup&) const = default;
 };
@@ -51,13 +59,16 @@ struct Pool {
   bool anyClass = true;
   schema::FailureDomain failureDomain = schema::FailureDomain::OSD;
   uint32_t stripeUnit = 0;
-  uint16_t minSize = 1;  // with fewer `osds` a group takes no mutations
+  uint16_t minSize = 1;  // with fewer in sync a group takes no mutations
   std::vector<PlacementGroup> pgs;
 
   // Copies (or shards) that a placement group has.
   [[nodiscard]] size_t width() const {
     return replicas != 0 ? replicas : size_t{ecData} + ecParity;
   }
+  [[nodiscard]] bool erasureCoded() const { return replicas == 0; }
+  // Members in sync that are needed to read anything.
+  [[nodiscard]] size_t needed() const { return erasureCoded() ? ecData : 1; }
   // What minSize is unless somebody chose: more than half of the copies (of two, one); a shard more
   // than the data needs.
   [[nodiscard]] uint16_t usualMinSize() const;

@@ -80,6 +80,8 @@ struct PgInfo {
   osds @1 :List(UInt32);      # ordered: the first is the primary. All of them hold every acknowledged write.
   joining @2 :List(UInt32);   # OSDs that are up and belong here, but lack something: the primary sends them every new
                               # mutation too, makes them equal, and reports them (GroupReport); then they move to `osds`
+  shards @3 :List(UInt8);     # of an erasure-coded pool: which shard each of `osds`, then each of `joining` holds. Two may hold
+                              # one shard, while it moves.
 }
 
 struct PoolInfo {
