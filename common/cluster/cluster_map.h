@@ -42,7 +42,7 @@ struct PlacementGroup {
   // Of an erasure-coded pool: which shard each member holds. Also of others who are known to have
   // one (the MDS alone): an OSD that returns finds what it left. Empty in a replicated pool, whose
   // members all hold shard 0.
-  std::map<OsdId, uint8_t> shards;
+  std::map<OsdId, uint8_t> shards = {};
 
   [[nodiscard]] uint8_t shardOf(OsdId id) const;
   // How many different shards are in sync; in a replicated pool, how many copies.

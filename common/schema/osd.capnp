@@ -8,6 +8,11 @@ using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("cairn::schema");
 using Types = import "types.capnp";
 
+#
+# Erasure-coded pools: clients name chunks and their bytes, and ask the primary, as in replicated ones. Between OSDs a chunk id
+# means the receiver's shard of the chunk (PgInfo.shards), in which blocks are rows; with the top bit set, the staged chunk
+# beside it.
+
 struct OsdRequest {
   pool @0 :UInt32;
   pg @1 :UInt32;
@@ -18,7 +23,7 @@ struct OsdRequest {
     zero @5 :Zero;         # primary only; durable likewise
     remove @6 :RemoveChunks;     # from the MDS, to the primary; durable likewise; idempotent
     allocate @7 :Zero;     # primary only; reserves space: later writes there do not fail for lack of it
-    extents @8 :Extents;   # primary only; where data is, for SEEK_DATA / SEEK_HOLE
+    extents @8 :Extents;   # primary only; where data is, for SEEK_DATA / SEEK_HOLE. From the primary: of a member's shard
     stat @9 :Stat;         # any member
     replicate @10 :Replicate;  # from the primary, to the others
     list @11 :Inventory;        # any member: the chunks it stores, for fsck
@@ -27,6 +32,7 @@ struct OsdRequest {
     changes @16 :Changes;  # from the primary, to the others: what they hold
     digest @17 :Digest;    # from the primary, to the others: whether theirs equals its own; from fsck
     fetch @18 :Read;       # from the primary, to the others: for what it lost
+    staged @20 :Stat;      # from the primary, to the others: changes of stripes that are written down there
     scrub @19 :ScrubRequest;   # from tools: all groups that it leads are due now; answered at once
   }
   session @13 :UInt64;     # of the client that asks; 0 for daemons. A fenced one -> kSessionExpired (ClusterMap.fence)
@@ -108,7 +114,9 @@ struct Digest {
 }
 
 struct Inventory {
-  after @0 :UInt64;        # chunk id
+  # Chunks by their names in the store: with the number of the shard in bits 56 to 60, and the top bit set for a staged chunk
+  # (osd/FORMAT.md).
+  after @0 :UInt64;        # one of these
   limit @1 :UInt32;
 }
 
@@ -122,6 +130,7 @@ struct OsdReply {
     version @5 :UInt64;    # of a write, zero, allocate or clone
     changes @7 :ChangesReply;
     digest @8 :DigestReply;
+    staged @9 :StagedReply;
   }
   pgEpoch @6 :UInt64;      # ours, also with kStaleEpoch
 }
@@ -145,10 +154,23 @@ struct StatReply {
   blocks @2 :UInt32;       # 4 KiB blocks stored
 }
 
+struct StagedReply {
+  ops @0 :List(Op);        # by slot
+  any @1 :Bool;            # something is stored in the staged chunk, whole slots or not
+  struct Op {
+    number @0 :UInt64;     # of the change
+    fromRow @1 :UInt32;    # in blocks of a shard
+    toRow @2 :UInt32;
+    shards @3 :UInt32;     # bit i: it concerns shard i
+    slot @4 :UInt32;       # where it lies in the staged chunk, in blocks
+    zero @5 :Bool;         # the rows become holes
+  }
+}
+
 struct ListReply {
   chunks @0 :List(StatEntry);
   more @1 :Bool;
-  struct StatEntry { chunk @0 :UInt64; version @1 :UInt64; blocks @2 :UInt32; pool @3 :UInt32; pg @4 :UInt32; }
+  struct StatEntry { chunk @0 :UInt64; version @1 :UInt64; blocks @2 :UInt32; pool @3 :UInt32; pg @4 :UInt32; shard @5 :UInt8; }
 }
 
 struct ChangesReply {

@@ -66,24 +66,45 @@ Task<Result<Equalizer::Progress>> Equalizer::compare(const GroupRef& group, Chun
   CO_TRY(theirs);
   auto ours = co_await store_.read(chunk, offset, length);
   CO_TRY(ours);
+  co_return co_await differences(group, chunk, member, range, *theirs, *ours,
+                                 *info ? (*info)->version : theirs->version);
+}
+
+Task<Result<Equalizer::Progress>> Equalizer::level(const GroupRef& group, ChunkId chunk,
+                                                   OsdId member, BlockRange range,
+                                                   const ReadData& ours, ChunkVersion version) {
+  CO_TRY(still(group));
+  auto theirs = co_await members_.digest(
+      member, group->id, chunk, static_cast<uint32_t>(range.from * kBlockSize),
+      static_cast<uint32_t>((range.to - range.from) * kBlockSize));
+  CO_TRY(theirs);
+  co_return co_await differences(group, chunk, member, range, *theirs, ours, version);
+}
+
+Task<Result<Equalizer::Progress>> Equalizer::differences(const GroupRef& group, ChunkId chunk,
+                                                         OsdId member, BlockRange range,
+                                                         const MemberDigest& theirs,
+                                                         const ReadData& ours,
+                                                         ChunkVersion version) {
+  const auto offset = static_cast<uint32_t>(range.from * kBlockSize);
+  const uint32_t blocks = range.to - range.from;
   // A member that has nothing there gets all that we have, whatever its hash.
   std::vector<BlockHash> hashes(blocks, kHoleHash);
-  if (std::ranges::any_of(theirs->hashes, [](const BlockHash& h) { return h != kHoleHash; })) {
-    hashes = hashesOf(*ours, blocks);
-  } else if (!ours->hole) {
+  if (std::ranges::any_of(theirs.hashes, [](const BlockHash& h) { return h != kHoleHash; })) {
+    hashes = hashesOf(ours, blocks);
+  } else if (!ours.hole) {
     for (uint32_t i = 0; i < blocks; ++i)
-      if (!isZero(ours->data.bytes().subspan(i * kBlockSize, kBlockSize))) hashes[i] = kDamagedHash;
+      if (!isZero(ours.data.bytes().subspan(i * kBlockSize, kBlockSize))) hashes[i] = kDamagedHash;
   }
-  const ChunkVersion version = *info ? (*info)->version : theirs->version;
-  Progress progress{0, false, theirs->end, theirs->exists ? theirs->version : ChunkVersion{}};
+  Progress progress{0, false, theirs.end, theirs.exists ? theirs.version : ChunkVersion{}};
   for (uint32_t i = 0; i < blocks;) {
-    if (hashes[i] == theirs->hashes[i]) {
+    if (hashes[i] == theirs.hashes[i]) {
       ++i;
       continue;
     }
     const bool hole = hashes[i] == kHoleHash;
     uint32_t to = i + 1;
-    while (to < blocks && hashes[to] != theirs->hashes[to] && (hashes[to] == kHoleHash) == hole)
+    while (to < blocks && hashes[to] != theirs.hashes[to] && (hashes[to] == kHoleHash) == hole)
       ++to;
     Mutation m;
     m.kind = hole ? Mutation::Kind::kZero : Mutation::Kind::kWrite;
@@ -91,8 +112,8 @@ Task<Result<Equalizer::Progress>> Equalizer::compare(const GroupRef& group, Chun
     m.offset = static_cast<uint32_t>(offset + i * kBlockSize);
     m.length = static_cast<uint32_t>((to - i) * kBlockSize);
     if (!hole) {
-      m.data = ours->data.slice(i * kBlockSize, m.length);
-      m.crcs.assign(ours->crcs.begin() + i, ours->crcs.begin() + to);
+      m.data = ours.data.slice(i * kBlockSize, m.length);
+      m.crcs.assign(ours.crcs.begin() + i, ours.crcs.begin() + to);
     }
     auto done = co_await send(group, member, std::move(m), version);
     CO_TRY(done);
@@ -216,17 +237,22 @@ Task<Result<void>> Equalizer::passVersion(GroupRef group, const ChunkTable::Ref&
   auto first = co_await store_.read(chunk.id(), 0, kBlockSize);
   // What is damaged is not sent; the chunk is looked at again one day.
   if (!first) co_return Result<void>{};
+  co_return co_await touch(group, chunk.id(), member, std::move(*first), theirs->exists, version);
+}
+
+Task<Result<void>> Equalizer::touch(const GroupRef& group, ChunkId chunk, OsdId member,
+                                    ReadData first, bool exists, ChunkVersion version) {
   Mutation m;
-  m.chunk = chunk.id();
+  m.chunk = chunk;
   m.length = kBlockSize;
-  if (!first->hole) {
-    m.data = std::move(first->data);
-    m.crcs = std::move(first->crcs);
+  if (!first.hole) {
+    m.data = std::move(first.data);
+    m.crcs = std::move(first.crcs);
     CO_TRY(co_await send(group, member, std::move(m), version));
     co_return Result<void>{};
   }
   // A hole leaves no trace in a chunk that is not there; a block that comes and goes does.
-  if (!theirs->exists) {
+  if (!exists) {
     Mutation block = m;
     block.data = buffers_.zeroed(kBlockSize);
     block.crcs = blockCrcs(0, block.data.bytes());

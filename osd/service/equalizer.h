@@ -39,13 +39,24 @@ class Equalizer {
   // The same for blocks whose exclusive lock the caller has.
   Task<Result<uint64_t>> range(GroupRef group, ChunkId chunk, OsdId member, BlockRange range);
 
- private:
   struct Progress {
     uint64_t sent = 0;          // bytes
     bool changed = false;       // the member was sent something, and so our number
     uint32_t theirEnd = 0;      // behind the member's last stored block
     ChunkVersion theirVersion;  // before; 0 if it has not the chunk
   };
+  // Makes a locked stretch of the member's chunk what `ours` is.
+  Task<Result<Progress>> level(const GroupRef& group, ChunkId chunk, OsdId member, BlockRange range,
+                               const ReadData& ours, ChunkVersion version);
+  // Gives the member's chunk our number without changing a byte. `first` is what its first block
+  // holds, which is locked; `exists`: it has the chunk.
+  Task<Result<void>> touch(const GroupRef& group, ChunkId chunk, OsdId member, ReadData first,
+                           bool exists, ChunkVersion version);
+
+ private:
+  Task<Result<Progress>> differences(const GroupRef& group, ChunkId chunk, OsdId member,
+                                     BlockRange range, const MemberDigest& theirs,
+                                     const ReadData& ours, ChunkVersion version);
   Task<Result<Progress>> compare(const GroupRef& group, ChunkId chunk, OsdId member,
                                  BlockRange range);
   Task<Result<Progress>> compareDamaged(const GroupRef& group, ChunkId chunk, OsdId member,

@@ -46,6 +46,15 @@ const PlacementGroup* GroupTable::lists(GroupId id) const {
   return found ? *found : nullptr;
 }
 
+const Pool* GroupTable::pool(GroupId id) const {
+  return map_.map() ? map_.map()->pool(id.pool) : nullptr;
+}
+
+bool GroupTable::readable(GroupId id) const {
+  const PlacementGroup* now = lists(id);
+  return now != nullptr && now->inSync() >= pool(id)->needed();
+}
+
 void GroupTable::end(const GroupRef& group) {
   group->over = true;
   group->active = false;
@@ -89,7 +98,7 @@ void GroupTable::follow() {
   std::map<GroupId, GroupRef> ended;
   std::erase_if(groups_, [&](auto& item) {
     const PlacementGroup* now = lists(item.first);
-    if (!lapsed && now != nullptr && ours(*now)) {
+    if (!lapsed && now != nullptr && ours(*now) && goesOn(*item.second, *now)) {
       followJoiners(*item.second, *now);
       followSize(*item.second);
       item.second->changed.fire();
@@ -106,8 +115,16 @@ void GroupTable::follow() {
     }
 }
 
+// A group of stripes that was made equal with too few to take changes still has slots that mean
+// nothing any more: once there are enough, it is done again.
+bool GroupTable::goesOn(const Group& group, const PlacementGroup& lists) const {
+  const Pool& p = *pool(group.id);
+  if (!group.active || !p.erasureCoded()) return true;
+  return lists.inSync() >= p.needed() && (group.committable || lists.inSync() < p.minSize);
+}
+
 void GroupTable::followSize(Group& group) const {
-  if (group.active && lists(group.id)->osds.size() >= map_.map()->pool(group.id.pool)->minSize)
+  if (group.active && lists(group.id)->inSync() >= pool(group.id)->minSize)
     group.committable = true;
 }
 

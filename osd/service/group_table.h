@@ -110,12 +110,17 @@ class GroupTable {
   [[nodiscard]] const std::map<GroupId, GroupRef>& all() const { return groups_; }
   // What the map says of the group now; null if it is not there.
   [[nodiscard]] const PlacementGroup* lists(GroupId id) const;
+  [[nodiscard]] const Pool* pool(GroupId id) const;
+  // False when so few are in sync that not all of the group's data can be read. A group of which
+  // that was true begins anew: others, who hold as much, may come into the list again.
+  [[nodiscard]] bool readable(GroupId id) const;
 
  private:
   void end(const GroupRef& group);
   void begin(GroupId id, const GroupRef& before);
   static void followJoiners(Group& group, const PlacementGroup& lists);
   void followSize(Group& group) const;
+  bool goesOn(const Group& group, const PlacementGroup& lists) const;
 
   Reactor& reactor_;
   const MapState& map_;

@@ -36,8 +36,12 @@ Task<Result<InMessage>> MemberCalls::call(OsdId to, GroupId group, OutMessage me
   request.setPool(group.pool.value);
   request.setPg(group.pg.value);
   request.setPgEpoch(lists->epoch.value);
-  auto answer = co_await peers_.call(to, std::move(message), timeout_);
-  // Damage there says nothing of ours: that member cannot do what it is asked.
+  co_return co_await peers_.call(to, std::move(message), timeout_);
+}
+
+Task<Result<InMessage>> MemberCalls::demand(OsdId to, GroupId group, OutMessage message) {
+  auto answer = co_await call(to, group, std::move(message));
+  // Damage there says nothing of ours.
   if (!answer && (answer.error().code == Errc::kCorrupt || answer.error().code == Errc::kIo))
     co_return fail(Errc::kUnavailable,
                    "osd." + std::to_string(to.value) + ": " + answer.error().text());
@@ -53,7 +57,7 @@ Task<Result<void>> MemberCalls::replicate(OsdId to, GroupId group, const Mutatio
   replicate.setCommitted(committed.value);
   describe(replicate, *mutation);
   if (mutation->kind == Mutation::Kind::kWrite) m.addPayload(mutation->data);
-  auto answer = co_await call(to, group, std::move(m));
+  auto answer = co_await demand(to, group, std::move(m));
   CO_TRY(answer);
   timer.ok();
   co_return Result<void>{};
@@ -65,7 +69,7 @@ Task<Result<MemberChanges>> MemberCalls::changes(OsdId to, GroupId group, Change
   request.setAfter(after.version.value);
   request.setAfterChunk(after.chunk.value);
   request.setLimit(kChangesAtOnce);
-  auto answer = co_await call(to, group, std::move(m));
+  auto answer = co_await demand(to, group, std::move(m));
   CO_TRY(answer);
   auto reply = answer->body<schema::OsdReply>();
   if (!reply.isChanges()) co_return fail(Errc::kBadMessage, "not an answer to changes");
@@ -86,7 +90,7 @@ Task<Result<MemberDigest>> MemberCalls::digest(OsdId to, GroupId group, ChunkId 
                                                uint32_t offset, uint32_t length) {
   OutMessage m;
   setRange(m.body<schema::OsdRequest>().initDigest(), chunk, offset, length);
-  auto answer = co_await call(to, group, std::move(m));
+  auto answer = co_await demand(to, group, std::move(m));
   CO_TRY(answer);
   auto reply = answer->body<schema::OsdReply>();
   if (!reply.isDigest()) co_return fail(Errc::kBadMessage, "not an answer to digest");
@@ -117,6 +121,46 @@ Task<Result<ReadData>> MemberCalls::fetch(OsdId to, GroupId group, ChunkId chunk
   CO_TRY(checkPayload(offset, length, answer->payload(), crcs));
   out.data = answer->payload();
   out.crcs = toCrcs(crcs);
+  co_return out;
+}
+
+Task<Result<std::vector<std::pair<uint32_t, uint32_t>>>> MemberCalls::extents(OsdId to,
+                                                                              GroupId group,
+                                                                              ChunkId chunk,
+                                                                              uint32_t offset) {
+  std::vector<std::pair<uint32_t, uint32_t>> all;
+  while (true) {
+    OutMessage m;
+    auto request = m.body<schema::OsdRequest>().initExtents();
+    request.setChunk(chunk.value);
+    request.setOffset(offset);
+    auto answer = co_await demand(to, group, std::move(m));
+    CO_TRY(answer);
+    auto reply = answer->body<schema::OsdReply>();
+    if (!reply.isExtents()) co_return fail(Errc::kBadMessage, "not an answer to extents");
+    for (auto e : reply.getExtents().getData()) all.emplace_back(e.getOffset(), e.getLength());
+    const uint32_t end = reply.getExtents().getEnd();
+    if (end >= kChunkSize) co_return all;
+    if (end <= offset) co_return fail(Errc::kBadMessage, "a list of extents that does not go on");
+    offset = end;
+  }
+}
+
+Task<Result<MemberStaged>> MemberCalls::staged(OsdId to, GroupId group, ChunkId chunk) {
+  OutMessage m;
+  m.body<schema::OsdRequest>().initStaged().setChunk(chunk.value);
+  auto answer = co_await demand(to, group, std::move(m));
+  CO_TRY(answer);
+  auto reply = answer->body<schema::OsdReply>();
+  if (!reply.isStaged()) co_return fail(Errc::kBadMessage, "not an answer to staged");
+  MemberStaged out;
+  out.any = reply.getStaged().getAny();
+  for (auto o : reply.getStaged().getOps())
+    out.ops.push_back({ChunkVersion{o.getNumber()},
+                       {o.getFromRow(), o.getToRow()},
+                       o.getShards(),
+                       o.getZero(),
+                       o.getSlot()});
   co_return out;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/env.h"
+#include "osd/service/erasure/staged_op.h"
 #include "osd/service/group_table.h"
 #include "osd/service/mutation.h"
 #include "osd/service/peers.h"
@@ -40,6 +41,12 @@ struct MemberDigest {
   std::vector<BlockHash> hashes;  // of the range asked for
 };
 
+// What a member has staged beside a chunk.
+struct MemberStaged {
+  std::vector<StagedOp> ops;
+  bool any = false;  // something is stored there, whole slots or not
+};
+
 class MemberCalls {
  public:
   // All outlive it.
@@ -53,12 +60,18 @@ class MemberCalls {
   // At most 4 MiB. A block that the member cannot read has kDamagedHash.
   Task<Result<MemberDigest>> digest(OsdId to, GroupId group, ChunkId chunk, uint32_t offset,
                                     uint32_t length);
-  // Verified. At most 4 MiB.
+  // Verified. At most 4 MiB. kCorrupt, kIo: the member cannot read them.
   Task<Result<ReadData>> fetch(OsdId to, GroupId group, ChunkId chunk, uint32_t offset,
                                uint32_t length);
+  // Of an erasure-coded pool. Where the member's shard has data: merged (offset, length) pairs.
+  Task<Result<std::vector<std::pair<uint32_t, uint32_t>>>> extents(OsdId to, GroupId group,
+                                                                   ChunkId chunk, uint32_t offset);
+  Task<Result<MemberStaged>> staged(OsdId to, GroupId group, ChunkId chunk);
 
  private:
   Task<Result<InMessage>> call(OsdId to, GroupId group, OutMessage message);
+  // The same for changes: a member whose store is damaged cannot do what it is asked.
+  Task<Result<InMessage>> demand(OsdId to, GroupId group, OutMessage message);
 
   Env& env_;
   const Duration timeout_;

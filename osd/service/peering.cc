@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/logging/log.h"
+#include "osd/service/erasure/shard_ids.h"
 
 namespace cairn::osd {
 
@@ -24,7 +25,7 @@ Result<std::vector<Changed>> changesHere(Store& store, GroupId group, ChunkVersi
   while (true) {
     auto page = store.changes(group, from, kPage);
     TRY(page);
-    all.insert(all.end(), page->begin(), page->end());
+    for (const Changed& c : *page) all.push_back({c.version, onWire(c.chunk), c.removed});
     if (page->size() < kPage) return all;
     from = page->back();
   }
@@ -32,7 +33,8 @@ Result<std::vector<Changed>> changesHere(Store& store, GroupId group, ChunkVersi
 
 Peering::Peering(Env& env, Store& store, MapState& map, GroupTable& groups, MapSource& source,
                  MemberCalls& members, Membership& membership, Equalizer& equalizer,
-                 Replicator& replicator, std::function<void(const Error&)> onStoreError)
+                 Replicator& replicator, StripeResolver& resolver,
+                 std::function<void(const Error&)> onStoreError)
     : env_(env),
       store_(store),
       map_(map),
@@ -42,6 +44,7 @@ Peering::Peering(Env& env, Store& store, MapState& map, GroupTable& groups, MapS
       membership_(membership),
       equalizer_(equalizer),
       replicator_(replicator),
+      resolver_(resolver),
       onStoreError_(std::move(onStoreError)),
       groupsAtOnce_(env.reactor, kGroupsAtOnce),
       chunksAtOnce_(env.reactor, kChunksAtOnce) {}
@@ -83,7 +86,10 @@ Task<Result<void>> Peering::attempt(const GroupRef& group) {
     source_.poke();
     co_return fail(Errc::kUnavailable, "an OSD with an older map may still serve");
   }
-  auto ours = store_.groupState(group->id);
+  if (!groups_.readable(group->id))
+    co_return fail(Errc::kUnavailable, "too few shards are in sync to read anything");
+  const GroupId stored = inStore(group->id, lists->shardOf(map_.self()));
+  auto ours = store_.groupState(stored);
   if (!ours) onStoreError_(ours.error());  // others are to lead it
   CO_TRY(ours);
   const std::vector<OsdId> others(lists->osds.begin() + 1, lists->osds.end());
@@ -107,24 +113,49 @@ Task<Result<void>> Peering::attempt(const GroupRef& group) {
     trimmed = std::max(trimmed, answers[i]->state.trimmed);
   }
 
-  auto here = changesHere(store_, group->id, committed);
+  auto here = changesHere(store_, stored, committed);
   if (!here) onStoreError_(here.error());
   CO_TRY(here);
-  std::set<ChunkId> chunks;
-  for (const Changed& c : *here) chunks.insert(c.chunk);
+  std::vector<Changed> changed = std::move(*here);
   for (const auto& answer : answers)
     for (const Changed& c : answer->changes)
-      if (c.version > committed) chunks.insert(c.chunk);
-  std::vector<Task<Result<void>>> tasks;
-  if (!chunks.empty())
-    for (OsdId id : others) tasks.push_back(reconcile(group, id, chunks));
-  for (auto& done : co_await whenAll(env_.reactor, std::move(tasks))) CO_TRY(done);
+      if (c.version > committed) changed.push_back(c);
+  if (groups_.pool(group->id)->erasureCoded())
+    CO_TRY(co_await resolve(group, committed, std::move(changed)));
+  else
+    CO_TRY(co_await reconcileAll(group, others, changed));
 
   // Whoever came or left meanwhile has not been asked.
   if (group->over || !map_.leased() || groups_.lists(group->id)->epoch != epoch)
     co_return fail(Errc::kUnavailable, "the group changed meanwhile");
   group->trimmed = trimmed;
   groups_.activate(group, std::max(last, committed), epoch);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Peering::resolve(GroupRef group, ChunkVersion committed,
+                                    std::vector<Changed> changed) {
+  std::optional<OsdId> failed;
+  auto done = co_await resolver_.resolve(group, committed, changed,
+                                         groups_.pool(group->id)->minSize, failed);
+  if (done || !failed) co_return done;
+  const Errc code = done.error().code;
+  if (*failed == map_.self()) {
+    if (code == Errc::kCorrupt || code == Errc::kIo) onStoreError_(done.error());
+  } else if (code == Errc::kUnavailable || code == Errc::kNoSpace) {
+    CO_TRY(co_await membership_.exclude(group, *failed));
+  }
+  co_return done;
+}
+
+Task<Result<void>> Peering::reconcileAll(GroupRef group, std::vector<OsdId> others,
+                                         const std::vector<Changed>& changed) {
+  std::set<ChunkId> chunks;
+  for (const Changed& c : changed) chunks.insert(c.chunk);
+  std::vector<Task<Result<void>>> tasks;
+  if (!chunks.empty())
+    for (OsdId id : others) tasks.push_back(reconcile(group, id, chunks));
+  for (auto& done : co_await whenAll(env_.reactor, std::move(tasks))) CO_TRY(done);
   co_return Result<void>{};
 }
 

@@ -17,6 +17,7 @@
 
 #include "common/base/env.h"
 #include "osd/service/equalizer.h"
+#include "osd/service/erasure/stripe_resolver.h"
 #include "osd/service/group_table.h"
 #include "osd/service/membership.h"
 #include "osd/service/replicator.h"
@@ -28,7 +29,8 @@ class Peering {
   // All outlive it.
   Peering(Env& env, Store& store, MapState& map, GroupTable& groups, MapSource& source,
           MemberCalls& members, Membership& membership, Equalizer& equalizer,
-          Replicator& replicator, std::function<void(const Error&)> onStoreError);
+          Replicator& replicator, StripeResolver& resolver,
+          std::function<void(const Error&)> onStoreError);
   Peering(const Peering&) = delete;
   Peering& operator=(const Peering&) = delete;
 
@@ -38,6 +40,9 @@ class Peering {
 
  private:
   Task<Result<void>> attempt(const GroupRef& group);
+  Task<Result<void>> resolve(GroupRef group, ChunkVersion committed, std::vector<Changed> changed);
+  Task<Result<void>> reconcileAll(GroupRef group, std::vector<OsdId> others,
+                                  const std::vector<Changed>& changed);
   Task<Result<MemberChanges>> changesOf(GroupRef group, OsdId member, ChunkVersion after);
   Task<Result<void>> reconcile(GroupRef group, OsdId member, std::set<ChunkId> chunks);
   Task<Result<uint64_t>> equalize(GroupRef group, OsdId member, ChunkId chunk);
@@ -51,11 +56,12 @@ class Peering {
   Membership& membership_;
   Equalizer& equalizer_;
   Replicator& replicator_;
+  StripeResolver& resolver_;
   std::function<void(const Error&)> onStoreError_;
   Semaphore groupsAtOnce_, chunksAtOnce_;
 };
 
-// All changes of our own store behind `after`.
+// All changes of our own store behind `after`. The group is named as there, chunks as on the wire.
 Result<std::vector<Changed>> changesHere(Store& store, GroupId group, ChunkVersion after);
 
 }  // namespace cairn::osd

@@ -21,6 +21,7 @@ struct Probe {
         changes(m.op("changes")),
         digest(m.op("digest")),
         fetch(m.op("fetch")),
+        staged(m.op("staged")),
         forward(m.op("forward")),
         bytesRead(m.counter("osd_read_bytes", "Bytes of data that reads were answered with.")),
         bytesWritten(m.counter("osd_written_bytes", "Bytes of data that clients wrote.")),
@@ -38,7 +39,7 @@ struct Probe {
                          "Damaged blocks that were written anew from another member.")) {}
 
   OpMetrics &read, &write, &zero, &allocate, &clone;
-  OpMetrics &remove, &replicate, &extents, &stat, &list, &ping, &changes, &digest, &fetch;
+  OpMetrics &remove, &replicate, &extents, &stat, &list, &ping, &changes, &digest, &fetch, &staged;
   OpMetrics& forward;  // one mutation sent to one replica
   uint64_t &bytesRead, &bytesWritten, &bytesCloned, &bytesReplicated;
   uint64_t &refusedBusy, &refusedStale, &refusedFenced, &unhealed, &healed;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/logging/log.h"
+#include "osd/service/erasure/shard_ids.h"
 #include "osd/service/peering.h"
 
 namespace cairn::osd {
@@ -18,7 +19,8 @@ constexpr Duration kLeftFor = 10s;
 
 Recovery::Recovery(Env& env, Store& store, MapState& map, GroupTable& groups, MemberCalls& members,
                    Peers& peers, Membership& membership, Equalizer& equalizer,
-                   Replicator& replicator, Throttle& throttle)
+                   Replicator& replicator, ShardRebuilder& rebuilder, StripeResolver& resolver,
+                   Throttle& throttle)
     : env_(env),
       store_(store),
       map_(map),
@@ -28,6 +30,8 @@ Recovery::Recovery(Env& env, Store& store, MapState& map, GroupTable& groups, Me
       membership_(membership),
       equalizer_(equalizer),
       replicator_(replicator),
+      rebuilder_(rebuilder),
+      resolver_(resolver),
       throttle_(throttle),
       work_(env.reactor),
       stop_(env.reactor),
@@ -39,14 +43,14 @@ std::vector<Recovery::Case> Recovery::waiting() {
   if (!map_.leased()) return cases;
   for (const auto& [id, group] : groups_.all()) {
     if (!group->active) continue;
-    const size_t copies = groups_.lists(id)->osds.size();
+    const size_t spare = groups_.lists(id)->inSync() - groups_.pool(id)->needed();
     for (const auto& [osd, joiner] : group->joiners)
       if (!joiner->announced && !joiner->over && !running_.contains(joiner))
-        cases.push_back({group, joiner, copies});
+        cases.push_back({group, joiner, spare});
   }
   // Who has failed waits behind those who have not been tried since.
   std::ranges::sort(cases, {}, [](const Case& c) {
-    return std::tuple(c.joiner->failedAt, c.copies, c.group->id);
+    return std::tuple(c.joiner->failedAt, c.spare, c.group->id);
   });
   return cases;
 }
@@ -92,10 +96,12 @@ Task<void> Recovery::bringUp(GroupRef group, JoinerRef joiner) {
 Task<Result<void>> Recovery::attempt(const GroupRef& group, const JoinerRef& joiner) {
   if (peers_.isSuspect(joiner->id) && !co_await peers_.probe(joiner->id, kProbe))
     co_return fail(Errc::kUnavailable, "it does not answer");
-  if (!joiner->tracked)
+  if (!joiner->tracked) {
     CO_TRY(co_await list(group, joiner));
-  else if (!joiner->following)
+  } else if (!joiner->following) {
+    CO_TRY(co_await clear(group, joiner));
     group->follow(*joiner);
+  }
   std::vector<Task<Result<void>>> workers;
   for (size_t i = 0; i < kChunksAtOnce; ++i) workers.push_back(work(group, joiner));
   for (auto& done : co_await whenAll(env_.reactor, std::move(workers))) CO_TRY(done);
@@ -112,13 +118,38 @@ Task<Result<void>> Recovery::attempt(const GroupRef& group, const JoinerRef& joi
   co_return Result<void>{};
 }
 
+// Everything behind `from` in the member's history.
+Task<Result<std::vector<Changed>>> Recovery::changesOf(GroupRef group, OsdId member, Changed from) {
+  std::vector<Changed> all;
+  while (true) {
+    auto page = co_await members_.changes(member, group->id, from);
+    CO_TRY(page);
+    all.insert(all.end(), page->changes.begin(), page->changes.end());
+    if (!page->more) co_return all;
+    from = page->changes.back();
+  }
+}
+
+// It may have slots of changes that went on without it.
+Task<Result<void>> Recovery::clear(const GroupRef& group, const JoinerRef& joiner) {
+  if (!groups_.pool(group->id)->erasureCoded()) co_return Result<void>{};
+  auto theirs = co_await changesOf(group, joiner->id, {});
+  CO_TRY(theirs);
+  CO_TRY(co_await resolver_.clear(group, joiner->id, *theirs));
+  if (joiner->over || group->over) co_return fail(Errc::kStaleEpoch, "it left the group");
+  co_return Result<void>{};
+}
+
 Task<Result<void>> Recovery::list(const GroupRef& group, const JoinerRef& joiner) {
   auto theirs = co_await members_.changes(joiner->id, group->id,
                                           {ChunkVersion{UINT64_MAX}, ChunkId{UINT64_MAX}, false});
   CO_TRY(theirs);
-  auto ours = store_.groupState(group->id);
+  const bool stripes = groups_.pool(group->id)->erasureCoded();
+  const GroupId stored = inStore(group->id, groups_.lists(group->id)->shardOf(map_.self()));
+  auto ours = store_.groupState(stored);
   CO_TRY(ours);
   const ChunkVersion known = theirs->state.committed;
+  CO_TRY(co_await clear(group, joiner));
   if (joiner->over || group->over) co_return fail(Errc::kStaleEpoch, "it left the group");
   group->follow(*joiner);
   // Whole or not at all: what is on the list is taken for all that it lacks.
@@ -138,17 +169,22 @@ Task<Result<void>> Recovery::list(const GroupRef& group, const JoinerRef& joiner
   const ChunkVersion trimmed = std::max(ours->trimmed, group->trimmed);
   Changed from{known, ChunkId{UINT64_MAX}, false};
   if (known < trimmed) from = {};
-  for (bool more = true; more;) {
-    auto page = co_await members_.changes(joiner->id, group->id, from);
-    CO_TRY(page);
-    for (const Changed& c : page->changes) joiner->behind.insert(c.chunk);
-    more = page->more;
-    if (more) from = page->changes.back();
-  }
+  auto has = co_await changesOf(group, joiner->id, from);
+  CO_TRY(has);
   co_await replicator_.applied(group->id);
-  auto here = changesHere(store_, group->id, known);
+  auto here = changesHere(store_, stored, known);
   CO_TRY(here);
-  for (const Changed& c : *here) joiner->behind.insert(c.chunk);
+  has->insert(has->end(), here->begin(), here->end());
+  // A change of a stripe may have concerned others in sync, and not us.
+  if (const PlacementGroup* lists = groups_.lists(group->id); stripes && lists != nullptr) {
+    const std::vector<OsdId> others(lists->osds.begin() + 1, lists->osds.end());
+    for (OsdId id : others) {
+      auto there = co_await changesOf(group, id, {known, ChunkId{UINT64_MAX}, false});
+      CO_TRY(there);
+      has->insert(has->end(), there->begin(), there->end());
+    }
+  }
+  for (const Changed& c : *has) joiner->behind.insert(unstaged(c.chunk));
   listing.done = true;
   co_return Result<void>{};
 }
@@ -160,7 +196,9 @@ Task<Result<void>> Recovery::work(GroupRef group, JoinerRef joiner) {
     ++joiner->working;
     Result<uint64_t> done = fail(Errc::kBadMessage, "its answer is not readable");
     try {
-      done = co_await equalizer_.chunk(group, chunk, joiner->id, &throttle_);
+      done = groups_.pool(group->id)->erasureCoded()
+                 ? co_await rebuilder_.chunk(group, chunk, joiner->id, &throttle_)
+                 : co_await equalizer_.chunk(group, chunk, joiner->id, &throttle_);
     } catch (const kj::Exception&) {  // `done` says it
     }
     --joiner->working;
@@ -193,14 +231,14 @@ Task<void> Recovery::tidy() {
   auto known = store_.groups();
   if (!known) co_return;
   for (GroupId id : *known) {
-    const PlacementGroup* lists = groups_.lists(id);
+    const PlacementGroup* lists = groups_.lists(onWire(id));
     if (stopped_ || lists == nullptr) continue;
-    const Pool* pool = map_.map()->pool(id.pool);
-    if (lists->osds.size() < pool->width() || !lists->joining.empty()) {
+    if (lists->inSync() < groups_.pool(id)->width() || !lists->joining.empty()) {
       left_.erase(id);
       continue;
     }
-    if (std::ranges::count(lists->osds, map_.self()) == 0) {
+    if (std::ranges::count(lists->osds, map_.self()) == 0 ||
+        lists->shardOf(map_.self()) != shardOf(id)) {
       // For longer than any lease: so its primary has seen that we left, and if we come back, that.
       const TimePoint since = left_.try_emplace(id, env_.reactor.now()).first->second;
       if (env_.reactor.now() - since >= kLeftFor) co_await drop(id);
@@ -213,14 +251,16 @@ Task<void> Recovery::tidy() {
 }
 
 // The group has all its copies elsewhere.
-Task<void> Recovery::drop(GroupId group) {
-  env_.log.info("a group has moved away and is removed here",
-                {{"pool", group.pool.value}, {"group", group.pg.value}});
-  dropping_.insert(group);
+Task<void> Recovery::drop(GroupId stored) {
+  const GroupId group = onWire(stored);
+  env_.log.info(
+      "a group has moved away and is removed here",
+      {{"pool", group.pool.value}, {"group", group.pg.value}, {"shard", shardOf(stored)}});
+  dropping_.insert(stored);
   co_await replicator_.applied(group);
-  auto done = co_await store_.dropGroup(group);
-  dropping_.erase(group);
-  left_.erase(group);
+  auto done = co_await store_.dropGroup(stored);
+  dropping_.erase(stored);
+  left_.erase(stored);
   if (!done)
     env_.log.warning("a group could not be removed",
                      {{"group", group.pg.value}, {"reason", done.error().text()}});

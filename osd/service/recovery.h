@@ -14,6 +14,8 @@
 
 #include "common/base/env.h"
 #include "osd/service/equalizer.h"
+#include "osd/service/erasure/shard_rebuilder.h"
+#include "osd/service/erasure/stripe_resolver.h"
 #include "osd/service/group_table.h"
 #include "osd/service/membership.h"
 #include "osd/service/replicator.h"
@@ -25,7 +27,7 @@ class Recovery {
   // All outlive it.
   Recovery(Env& env, Store& store, MapState& map, GroupTable& groups, MemberCalls& members,
            Peers& peers, Membership& membership, Equalizer& equalizer, Replicator& replicator,
-           Throttle& throttle);
+           ShardRebuilder& rebuilder, StripeResolver& resolver, Throttle& throttle);
   Recovery(const Recovery&) = delete;
   Recovery& operator=(const Recovery&) = delete;
 
@@ -36,23 +38,25 @@ class Recovery {
   void wake() { work_.set(); }
 
   [[nodiscard]] RecoveryProgress progress();
-  // What is left of the group is being removed: nobody may rely on it.
-  [[nodiscard]] bool dropping(GroupId group) const { return dropping_.contains(group); }
+  // What is left of the group, by its name in the store, is being removed: nobody may rely on it.
+  [[nodiscard]] bool dropping(GroupId stored) const { return dropping_.contains(stored); }
 
  private:
   using JoinerRef = std::shared_ptr<Joiner>;
   struct Case {
     GroupRef group;
     JoinerRef joiner;
-    size_t copies;  // beyond what the pool needs to take changes
+    size_t spare;  // copies or shards in sync, beyond what the data needs
   };
   std::vector<Case> waiting();
   Task<void> bringUp(GroupRef group, JoinerRef joiner);
   Task<Result<void>> attempt(const GroupRef& group, const JoinerRef& joiner);
   Task<Result<void>> list(const GroupRef& group, const JoinerRef& joiner);
+  Task<Result<std::vector<Changed>>> changesOf(GroupRef group, OsdId member, Changed from);
+  Task<Result<void>> clear(const GroupRef& group, const JoinerRef& joiner);
   Task<Result<void>> work(GroupRef group, JoinerRef joiner);
   Task<void> tidy();
-  Task<void> drop(GroupId group);
+  Task<void> drop(GroupId stored);
 
   Env& env_;
   Store& store_;
@@ -63,10 +67,12 @@ class Recovery {
   Membership& membership_;
   Equalizer& equalizer_;
   Replicator& replicator_;
+  ShardRebuilder& rebuilder_;
+  StripeResolver& resolver_;
   Throttle& throttle_;
   std::set<JoinerRef> running_;
   std::set<GroupId> dropping_;
-  std::map<GroupId, TimePoint> left_;  // since when a group that we have is not ours
+  std::map<GroupId, TimePoint> left_;  // since when a group (in the store) is not ours any more
   uint64_t bytesDone_ = 0;
   bool stopped_ = false;
   TimePoint tidied_{};

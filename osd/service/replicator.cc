@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/logging/log.h"
+#include "osd/service/erasure/shard_ids.h"
 
 namespace cairn::osd {
 
@@ -25,7 +26,10 @@ Mutation holeOf(const Mutation& m) {
 
 // The chunks that a member which lacks the mutation is behind in.
 std::vector<ChunkId> chunksOf(const Mutation& m) {
-  return m.kind == Mutation::Kind::kRemove ? m.removed : std::vector<ChunkId>{m.chunk};
+  std::vector<ChunkId> chunks = m.removed;
+  if (m.kind != Mutation::Kind::kRemove) chunks = {m.chunk};
+  std::erase_if(chunks, isStaged);  // these go with the others
+  return chunks;
 }
 
 }  // namespace
@@ -53,9 +57,14 @@ Task<void> Replicator::applied(GroupId group) {
   while (pending()) co_await appliedOne_.wait();
 }
 
-Task<Result<void>> Replicator::apply(Mutation m, Stamp stamp) {
+Task<Result<void>> Replicator::apply(Mutation m, Stamp stamp, uint8_t shard) {
   const uint64_t ticket = nextTicket_++;
-  applying_[stamp.group].insert(ticket);
+  const GroupId group = stamp.group;
+  applying_[group].insert(ticket);
+  stamp.group = inStore(stamp.group, shard);
+  m.chunk = inStore(m.chunk, shard);
+  m.source = inStore(m.source, shard);
+  for (ChunkId& id : m.removed) id = inStore(id, shard);
   Result<void> done;
   switch (m.kind) {
     case Mutation::Kind::kWrite:
@@ -77,7 +86,7 @@ Task<Result<void>> Replicator::apply(Mutation m, Stamp stamp) {
       done = co_await store_.remove(std::move(m.removed), stamp);
       break;
   }
-  auto running = applying_.find(stamp.group);
+  auto running = applying_.find(group);
   running->second.erase(ticket);
   if (running->second.empty()) applying_.erase(running);
   appliedOne_.fire();
@@ -97,6 +106,11 @@ std::vector<OsdId> Replicator::inSync(const GroupRef& group) const {
   return {lists->osds.begin() + 1, lists->osds.end()};
 }
 
+uint8_t Replicator::ownShard(const GroupRef& group) const {
+  const PlacementGroup* lists = groups_.lists(group->id);
+  return lists == nullptr ? 0 : lists->shardOf(map_.self());
+}
+
 // Fewer are in sync than the pool asks for, as it asks now.
 bool Replicator::tooFew(const GroupRef& group, const Mutation& mutation) const {
   if (mutation.kind == Mutation::Kind::kRemove) return false;
@@ -104,7 +118,14 @@ bool Replicator::tooFew(const GroupRef& group, const Mutation& mutation) const {
   return pool == nullptr || inSync(group).size() + 1 < pool->minSize;
 }
 
-// Sent again for as long as the member only says that its map is newer than ours.
+Task<Result<void>> Replicator::send(GroupRef group, OsdId member, uint8_t shard,
+                                    const Mutation& mutation, ChunkVersion number,
+                                    ChunkVersion committed) {
+  if (member == map_.self())
+    co_return co_await apply(mutation, {group->id, number, committed}, shard);
+  co_return co_await toMember(group, member, &mutation, number, committed);
+}
+
 Task<Result<void>> Replicator::toMember(GroupRef group, OsdId member, const Mutation* mutation,
                                         ChunkVersion number, ChunkVersion committed) {
   while (true) {
@@ -167,7 +188,7 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, GroupRef group, Muta
   for (size_t i = 0; i < outcomes.size(); ++i)
     sends.push_back(toMember(group, outcomes[i].member, &mutation, number,
                              i < others ? stamp.committed : ChunkVersion{}));
-  sends.push_back(apply(mutation, stamp));
+  sends.push_back(apply(mutation, stamp, ownShard(group)));
   auto results = co_await whenAll(env_.reactor, std::move(sends));
   const Result<void> ours = std::move(results.back());
   for (size_t i = 0; i < outcomes.size(); ++i) outcomes[i].result = std::move(results[i]);
@@ -249,7 +270,7 @@ Task<Result<void>> Replicator::takeBack(const GroupRef& group, const Mutation& m
   const std::vector<OsdId> members = inSync(group);
   std::vector<Task<Result<void>>> sends;
   for (OsdId id : members) sends.push_back(toMember(group, id, &hole, number, {}));
-  sends.push_back(apply(hole, stamp));
+  sends.push_back(apply(hole, stamp, ownShard(group)));
   auto results = co_await whenAll(env_.reactor, std::move(sends));
   CO_TRY(results.back());
   for (size_t i = 0; i < members.size(); ++i)

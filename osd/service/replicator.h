@@ -43,8 +43,13 @@ class Replicator {
   // removed; kUnavailable: fewer members than the pool asks for; kUnavailable, kStaleEpoch:
   // unknown, the same mutation may be sent again.
   Task<Result<ChunkVersion>> mutate(Placement at, GroupRef group, Mutation mutation);
-  // On this OSD alone: what a member does. The lock is held.
-  Task<Result<void>> apply(Mutation mutation, Stamp stamp);
+  // On this OSD alone, which holds `shard` of the group: what a member does. The lock is held.
+  Task<Result<void>> apply(Mutation mutation, Stamp stamp, uint8_t shard);
+  // On one member, us or another, that holds `shard`; the caller settles what becomes of it.
+  // `mutation` outlives the call. Sent again for as long as the member only says that its map is
+  // newer than ours.
+  Task<Result<void>> send(GroupRef group, OsdId member, uint8_t shard, const Mutation& mutation,
+                          ChunkVersion number, ChunkVersion committed);
   // Returns when every apply() of the group that was begun before has ended: what the store says of
   // the group then holds for all that came before.
   Task<void> applied(GroupId group);
@@ -64,6 +69,7 @@ class Replicator {
   Task<Result<void>> settleJoiners(const GroupRef& group, const Mutation& mutation,
                                    const std::vector<Outcome>& sent);
   std::vector<OsdId> inSync(const GroupRef& group) const;
+  [[nodiscard]] uint8_t ownShard(const GroupRef& group) const;
 
   Env& env_;
   Store& store_;

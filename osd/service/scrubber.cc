@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "common/logging/log.h"
+#include "osd/service/erasure/shard_ids.h"
 #include "osd/service/peering.h"
 
 namespace cairn::osd {
@@ -32,7 +33,8 @@ void read(std::string_view text, WallNs& light, WallNs& deep) {
 }  // namespace
 
 Scrubber::Scrubber(Env& env, ScrubOptions options, Store& store, MapState& map, GroupTable& groups,
-                   MemberCalls& members, Equalizer& equalizer, Throttle& throttle, Probe& probe)
+                   MemberCalls& members, Equalizer& equalizer, ShardRebuilder& rebuilder,
+                   Throttle& throttle, Probe& probe)
     : env_(env),
       options_(options),
       store_(store),
@@ -40,6 +42,7 @@ Scrubber::Scrubber(Env& env, ScrubOptions options, Store& store, MapState& map, 
       groups_(groups),
       members_(members),
       equalizer_(equalizer),
+      rebuilder_(rebuilder),
       throttle_(throttle),
       probe_(probe),
       work_(env.reactor) {
@@ -108,7 +111,9 @@ Task<void> Scrubber::run() {
     const WallNs began = now();
     Result<void> done = fail(Errc::kBadMessage, "a member's answer is not readable");
     try {
-      done = co_await scrub(group, what == Due::kDeep);
+      done = groups_.pool(group->id)->erasureCoded()
+                 ? co_await scrubStripes(group, what == Due::kDeep)
+                 : co_await scrub(group, what == Due::kDeep);
     } catch (const kj::Exception&) {  // `done` says it
     }
     if (stopped_) break;
@@ -194,7 +199,11 @@ Task<Result<void>> Scrubber::look(GroupRef group, ChunkId chunk, std::vector<Osd
     if (!own && own.error().code != Errc::kCorrupt) co_return own;
     lost = !own;
   }
-  const uint64_t mended = probe_.healed - healedBefore + sent / kBlockSize;
+  note(chunk, probe_.healed - healedBefore + sent / kBlockSize, lost);
+  co_return Result<void>{};
+}
+
+void Scrubber::note(ChunkId chunk, uint64_t mended, bool lost) {
   if (mended != 0)
     env_.log.warning("a scrub has mended a chunk", {{"chunk", chunk.value}, {"blocks", mended}});
   found_ += mended;
@@ -203,7 +212,46 @@ Task<Result<void>> Scrubber::look(GroupRef group, ChunkId chunk, std::vector<Osd
     damaged_.erase(chunk);
   } else if (damaged_.insert(chunk).second) {
     ++found_;
-    env_.log.error("a chunk has blocks that are damaged on every member", {{"chunk", chunk.value}});
+    env_.log.error("a chunk has blocks of which nothing good is left", {{"chunk", chunk.value}});
+  }
+}
+
+// Every change of a chunk concerns all of its parity: so those who hold parity agree on the
+// version, and nobody has a greater one. A light scrub looks at the chunks of which that is not
+// true.
+Task<Result<void>> Scrubber::scrubStripes(GroupRef group, bool deep) {
+  const PlacementGroup* lists = groups_.lists(group->id);
+  const ShardLayout layout = ShardLayout::of(*groups_.pool(group->id));
+  struct Seen {
+    std::set<ChunkVersion> data, parity;
+    size_t parities = 0;
+  };
+  std::map<ChunkId, Seen> seen;
+  size_t parities = 0;
+  std::vector<std::pair<OsdId, uint8_t>> members;
+  for (OsdId id : lists->osds) members.emplace_back(id, lists->shardOf(id));
+  for (auto [id, shard] : members) {
+    auto all = id == map_.self() ? changesHere(store_, inStore(group->id, shard), {})
+                                 : co_await everyChunk(group, id);
+    CO_TRY(all);
+    const bool parity = shard >= layout.data;
+    parities += parity ? 1 : 0;
+    for (const Changed& c : *all) {
+      if (c.removed || isStaged(c.chunk)) continue;
+      Seen& s = seen[c.chunk];
+      (parity ? s.parity : s.data).insert(c.version);
+      s.parities += parity ? 1 : 0;
+    }
+  }
+  for (const auto& [chunk, s] : seen) {
+    const bool even = s.parities == parities && s.parity.size() <= 1 &&
+                      (s.data.empty() || parities == 0 || *s.data.rbegin() <= *s.parity.rbegin());
+    if (even && !deep) continue;
+    if (stopped_ || group->over) co_return fail(Errc::kCanceled, "not the primary any more");
+    const uint64_t healedBefore = probe_.healed;
+    auto done = co_await rebuilder_.scrub(group, chunk, throttle_);
+    if (!done && done.error().code != Errc::kCorrupt) co_return fail(done.error());
+    note(chunk, probe_.healed - healedBefore, !done);
   }
   co_return Result<void>{};
 }

@@ -16,6 +16,7 @@
 
 #include "common/base/env.h"
 #include "osd/service/equalizer.h"
+#include "osd/service/erasure/shard_rebuilder.h"
 #include "osd/service/group_table.h"
 #include "osd/service/mds_link.h"
 
@@ -29,7 +30,8 @@ class Scrubber {
  public:
   // All outlive it.
   Scrubber(Env& env, ScrubOptions options, Store& store, MapState& map, GroupTable& groups,
-           MemberCalls& members, Equalizer& equalizer, Throttle& throttle, Probe& probe);
+           MemberCalls& members, Equalizer& equalizer, ShardRebuilder& rebuilder,
+           Throttle& throttle, Probe& probe);
   Scrubber(const Scrubber&) = delete;
   Scrubber& operator=(const Scrubber&) = delete;
 
@@ -58,6 +60,8 @@ class Scrubber {
   Task<Result<std::vector<Changed>>> everyChunk(GroupRef group, OsdId member);
   Task<Result<void>> look(GroupRef group, ChunkId chunk, std::vector<OsdId> members);
   Task<Result<void>> verifyHere(ChunkId chunk);
+  Task<Result<void>> scrubStripes(GroupRef group, bool deep);
+  void note(ChunkId chunk, uint64_t mended, bool lost);
   [[nodiscard]] WallNs now() const;
 
   Env& env_;
@@ -67,6 +71,7 @@ class Scrubber {
   GroupTable& groups_;
   MemberCalls& members_;
   Equalizer& equalizer_;
+  ShardRebuilder& rebuilder_;
   Throttle& throttle_;
   Probe& probe_;
   Times asked_;

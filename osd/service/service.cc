@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "osd/service/erasure/shard_ids.h"
 #include "osd/service/request_checks.h"
 
 namespace cairn::osd {
@@ -49,11 +50,17 @@ Service::Service(Env& env, ServiceOptions options, Store& store, MapState& map, 
       equalizer_(env.buffers, store, chunks_, map, members_, healer_),
       replicator_(env, store, map, groups_, source, members_, membership_, equalizer_,
                   onStoreError),
+      shards_(env, store, map, groups_, members_),
+      stripes_(env, groups_, map, membership_, replicator_, shards_),
+      resolver_(env, store, map, groups_, members_, replicator_),
+      rebuilder_(env, store, chunks_, map, groups_, members_, equalizer_, replicator_, shards_,
+                 probe_),
       peering_(env, store, map, groups_, source, members_, membership_, equalizer_, replicator_,
-               std::move(onStoreError)),
+               resolver_, std::move(onStoreError)),
       recovery_(env, store, map, groups_, members_, peers_, membership_, equalizer_, replicator_,
-                throttle_),
-      scrubber_(env, options.scrub, store, map, groups_, members_, equalizer_, throttle_, probe_),
+                rebuilder_, resolver_, throttle_),
+      scrubber_(env, options.scrub, store, map, groups_, members_, equalizer_, rebuilder_,
+                throttle_, probe_),
       quiet_(env.reactor),
       scope_(env.reactor) {
   for (auto& [name, help, sample] : gauges()) env_.metrics.gauge(name, help, std::move(sample));
@@ -122,6 +129,7 @@ Task<void> Service::close() {
   scrubber_.stop();
   if (running_ != 0) co_await quiet_.waitFor(kDrain);
   co_await peers_.close();
+  co_await stripes_.close();
   co_await scope_.join();
 }
 
@@ -166,9 +174,9 @@ Result<Service::Served> Service::recheck(const Context& ctx, Need need,
   auto at = map_.check(ctx.target, need);
   if (!at && at.error().code == Errc::kStaleEpoch) ++probe_.refusedStale;
   TRY(at);
-  if (chunk) TRY(MapState::checkChunk(*at, ctx.target, *chunk));
+  if (chunk) TRY(MapState::checkChunk(*at, ctx.target, unstaged(*chunk)));
   const GroupId id{ctx.target.pool, ctx.target.pg};
-  if (recovery_.dropping(id))
+  if (recovery_.dropping(inStore(id, at->group->shardOf(map_.self()))))
     return fail(Errc::kBusyTryLater, "what was left of the group here is being removed; try again");
   Served served{std::move(*at), need == Need::kPrimary ? groups_.find(id) : nullptr};
   if (need == Need::kPrimary && (!served.group || !served.group->committable))
@@ -277,6 +285,10 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
       auto e = body.getExtents();
       auto admission = take(0);
       CO_TRY(admission);
+      if (peer.identity().role == schema::Hello::Role::OSD)
+        co_return co_await timed(
+            probe_.extents, clock,
+            shardExtents(ctx, ChunkId{e.getChunk()}, e.getOffset(), peer.identity()));
       co_return co_await timed(probe_.extents, clock,
                                extents(ctx, ChunkId{e.getChunk()}, e.getOffset()));
     }
@@ -312,6 +324,10 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
           probe_.fetch, clock,
           fetch(ctx, ChunkId{f.getChunk()}, f.getOffset(), f.getLength(), peer.identity()));
     }
+    case schema::OsdRequest::STAGED:
+      co_return co_await timed(
+          probe_.staged, clock,
+          stagedOps(ctx, ChunkId{body.getStaged().getChunk()}, peer.identity()));
     case schema::OsdRequest::LIST: {
       OpTimer timer(probe_.list, clock);
       auto l = body.getList();

@@ -25,6 +25,9 @@
 #include "common/base/env.h"
 #include "common/wire/rpc.h"
 #include "osd/service/chunk_table.h"
+#include "osd/service/erasure/shard_rebuilder.h"
+#include "osd/service/erasure/stripe_resolver.h"
+#include "osd/service/erasure/stripe_writer.h"
 #include "osd/service/group_table.h"
 #include "osd/service/healer.h"
 #include "osd/service/map_state.h"
@@ -108,6 +111,31 @@ class Service final : public RpcHandler {
   Task<Result<OutMessage>> remove(Context ctx, std::vector<ChunkId> chunks);  // the MDS
   Task<Result<OutMessage>> mutateAll(Context ctx, Served served, std::vector<Mutation> pieces);
 
+  // ---- The same in an erasure-coded pool (service_stripes.cc) ----
+  Task<Result<OutMessage>> readStripes(Context ctx, ChunkId chunk, uint32_t offset,
+                                       uint32_t length);
+  Task<Result<OutMessage>> writeStripes(Context ctx, ChunkId chunk, uint32_t offset,
+                                        uint32_t length, Buffer payload, Bytes crcs);
+  Task<Result<OutMessage>> zeroStripes(Context ctx, ChunkId chunk, uint32_t offset,
+                                       uint32_t length);
+  Task<Result<OutMessage>> allocateStripes(Context ctx, ChunkId chunk, BlockRange blocks);
+  Task<Result<OutMessage>> extentsOfStripes(Context ctx, ChunkId chunk, uint32_t offset);
+  // Blocks of a chunk whose rows are locked. Damage is healed on the way if they are exclusively;
+  // otherwise it is kCorrupt as long as it is not.
+  Task<Result<ReadData>> readBlocks(GroupRef group, ChunkId chunk, BlockRange blocks);
+  Task<Result<ReadData>> readHealed(GroupRef group, ChunkId chunk, BlockRange blocks);
+  ReadData joined(const ShardLayout& layout, BlockRange blocks, const ShardRows& shards,
+                  BlockRange rows);
+  struct RowLock;
+  Task<Result<std::shared_ptr<RowLock>>> lockRows(const Context& ctx, ChunkId chunk,
+                                                  BlockRange blocks, bool exclusive,
+                                                  Served& served);
+  Task<Result<OutMessage>> changeAll(Context ctx, Served served, ChunkId chunk,
+                                     std::vector<StripeWriter::Change> changes,
+                                     std::shared_ptr<RowLock> lock);
+  // Null for other pools.
+  [[nodiscard]] const Pool* erasurePool(const Context& ctx) const;
+
   // ---- The primary, at another member (service_member.cc) ----
   Task<Result<OutMessage>> replicate(Context ctx, schema::Replicate::Reader request, Buffer payload,
                                      Identity sender);
@@ -116,10 +144,15 @@ class Service final : public RpcHandler {
                                   Identity sender);
   Task<Result<OutMessage>> fetch(Context ctx, ChunkId chunk, uint32_t offset, uint32_t length,
                                  Identity sender);
+  Task<Result<OutMessage>> stagedOps(Context ctx, ChunkId chunk, Identity sender);
+  Task<Result<OutMessage>> shardExtents(Context ctx, ChunkId chunk, uint32_t offset,
+                                        Identity sender);
+  Result<OutMessage> answerExtents(const Target& target, ChunkId stored, uint32_t offset);
   // A stretch of a chunk, locked shared.
   struct MemberRange {
     ChunkTable::Ref chunk;
     RangeLock::Guard guard;
+    ChunkId stored;  // its name in the store
   };
   // For the primary of the group, or also for administrators.
   Task<Result<MemberRange>> lockForRead(const Context& ctx, ChunkId chunk, uint32_t offset,
@@ -129,7 +162,7 @@ class Service final : public RpcHandler {
 
   // ---- Anybody ----
   Task<Result<OutMessage>> stat(Context ctx, ChunkId chunk);
-  Result<OutMessage> list(ChunkId after, size_t limit);
+  Result<OutMessage> list(ChunkId after, size_t limit);  // by their names in the store
   Result<OutMessage> ping();
 
   // Map, lease and fence, refreshing the map when the sender's is newer; the primary also waits
@@ -165,6 +198,10 @@ class Service final : public RpcHandler {
   Healer healer_;
   Equalizer equalizer_;
   Replicator replicator_;
+  ShardReader shards_;
+  StripeWriter stripes_;
+  StripeResolver resolver_;
+  ShardRebuilder rebuilder_;
   Peering peering_;
   Recovery recovery_;
   Scrubber scrubber_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "osd/service/erasure/shard_ids.h"
 #include "osd/service/request_checks.h"
 #include "osd/service/service.h"
 
@@ -39,10 +40,11 @@ Task<Result<OutMessage>> Service::replicate(Context ctx, schema::Replicate::Read
   auto served = recheck(ctx, Need::kMember, std::nullopt);
   CO_TRY(served);
   for (const ChunkTable::Ref& chunk : locked.chunks)
-    CO_TRY(MapState::checkChunk(served->at, ctx.target, chunk.id()));
+    CO_TRY(MapState::checkChunk(served->at, ctx.target, unstaged(chunk.id())));
   CO_TRY(checkPrimary(served->at, sender));
   const uint64_t bytes = m->data.size();
-  CO_TRY(co_await replicator_.apply(std::move(*m), stamp));
+  const uint8_t shard = served->at.group->shardOf(map_.self());
+  CO_TRY(co_await replicator_.apply(std::move(*m), stamp, shard));
   probe_.bytesReplicated += bytes;
   OutMessage out = reply(ctx.target);
   out.body<schema::OsdReply>().setVersion(stamp.version.value);
@@ -57,9 +59,11 @@ Task<Result<OutMessage>> Service::changes(Context ctx, Changed after, uint32_t l
   const GroupId group{ctx.target.pool, ctx.target.pg};
   co_await replicator_.applied(group);
   limit = std::clamp<uint32_t>(limit, 1, kMaxChanges);
-  auto state = store_.groupState(group);
+  const uint8_t shard = served->at.group->shardOf(map_.self());
+  auto state = store_.groupState(inStore(group, shard));
   CO_TRY(state);
-  auto found = store_.changes(group, after, limit);
+  after.chunk = inStore(after.chunk, shard);
+  auto found = store_.changes(inStore(group, shard), after, limit);
   CO_TRY(found);
   OutMessage out = reply(ctx.target);
   auto r = out.body<schema::OsdReply>().initChanges();
@@ -68,7 +72,7 @@ Task<Result<OutMessage>> Service::changes(Context ctx, Changed after, uint32_t l
   r.setTrimmed(state->trimmed.value);
   auto list = r.initChanges(static_cast<uint32_t>(found->size()));
   for (uint32_t i = 0; i < found->size(); ++i) {
-    list[i].setChunk((*found)[i].chunk.value);
+    list[i].setChunk(onWire((*found)[i].chunk).value);
     list[i].setVersion((*found)[i].version.value);
     list[i].setRemoved((*found)[i].removed);
   }
@@ -83,12 +87,13 @@ Task<Result<Service::MemberRange>> Service::lockForRead(const Context& ctx, Chun
   if (length > kMaxIoBytes) co_return fail(Errc::kInvalid, "more than 4 MiB at once");
   CO_TRY(co_await admit(ctx, Need::kMember, chunk));
   const BlockRange range = blocksOf(offset, length);
-  MemberRange held{chunks_.use(chunk), {}};
+  MemberRange held{chunks_.use(chunk), {}, {}};
   held.guard = co_await held.chunk->lock.lock(range.from, range.to, false);
   auto served = recheck(ctx, Need::kMember, chunk);
   CO_TRY(served);
   if (!admins || sender.role != schema::Hello::Role::ADMIN)
     CO_TRY(checkPrimary(served->at, sender));
+  held.stored = inStore(chunk, served->at.group->shardOf(map_.self()));
   co_return Result<MemberRange>(std::move(held));
 }
 
@@ -98,18 +103,18 @@ Task<Result<OutMessage>> Service::digest(Context ctx, ChunkId chunk, uint32_t of
   auto held = co_await lockForRead(ctx, chunk, offset, length, sender, true);
   CO_TRY(held);
   const BlockRange range = blocksOf(offset, length);
-  auto info = store_.stat(chunk);
+  auto info = store_.stat(held->stored);
   CO_TRY(info);
-  auto end = endOf(store_, chunk);
+  auto end = endOf(store_, held->stored);
   CO_TRY(end);
   std::vector<BlockHash> hashes;
-  auto data = co_await store_.read(chunk, offset, length);
+  auto data = co_await store_.read(held->stored, offset, length);
   if (data) {
     hashes = hashesOf(*data, range.to - range.from);
   } else if (data.error().code == Errc::kCorrupt) {
     // Block by block: one that is damaged says nothing of the others.
     for (uint32_t block = range.from; block < range.to; ++block) {
-      auto one = co_await store_.read(chunk, static_cast<uint32_t>(block * kBlockSize),
+      auto one = co_await store_.read(held->stored, static_cast<uint32_t>(block * kBlockSize),
                                       static_cast<uint32_t>(kBlockSize));
       hashes.push_back(one ? hashesOf(*one, 1).front() : kDamagedHash);
     }
@@ -130,11 +135,48 @@ Task<Result<OutMessage>> Service::fetch(Context ctx, ChunkId chunk, uint32_t off
                                         uint32_t length, Identity sender) {
   auto held = co_await lockForRead(ctx, chunk, offset, length, sender, false);
   CO_TRY(held);
-  auto data = co_await store_.read(chunk, offset, length);
+  auto data = co_await store_.read(held->stored, offset, length);
   CO_TRY(data);
   OutMessage out = reply(ctx.target);
   fillRead(out, std::move(*data));
   co_return out;
+}
+
+Task<Result<OutMessage>> Service::stagedOps(Context ctx, ChunkId chunk, Identity sender) {
+  auto served = co_await admit(ctx, Need::kMember, chunk);
+  CO_TRY(served);
+  CO_TRY(checkPrimary(served->at, sender));
+  const ChunkId stored = inStore(staged(chunk), served->at.group->shardOf(map_.self()));
+  co_await replicator_.applied({ctx.target.pool, ctx.target.pg});
+  auto ops = co_await stagedIn(store_, stored, chunk);
+  CO_TRY(ops);
+  auto empty = store_.isHole(stored, 0, static_cast<uint32_t>(kChunkSize));
+  CO_TRY(empty);
+  CO_TRY(recheck(ctx, Need::kMember, chunk));
+  OutMessage out = reply(ctx.target);
+  auto r = out.body<schema::OsdReply>().initStaged();
+  r.setAny(!*empty);
+  auto list = r.initOps(static_cast<uint32_t>(ops->size()));
+  for (uint32_t i = 0; i < ops->size(); ++i) {
+    const StagedOp& op = (*ops)[i];
+    list[i].setNumber(op.number.value);
+    list[i].setFromRow(op.rows.from);
+    list[i].setToRow(op.rows.to);
+    list[i].setShards(op.shards);
+    list[i].setSlot(op.slot);
+    list[i].setZero(op.zero);
+  }
+  co_return out;
+}
+
+Task<Result<OutMessage>> Service::shardExtents(Context ctx, ChunkId chunk, uint32_t offset,
+                                               Identity sender) {
+  CO_TRY(checkRange(offset, 1, false));
+  auto served = co_await admit(ctx, Need::kMember, chunk);
+  CO_TRY(served);
+  CO_TRY(checkPrimary(served->at, sender));
+  const ChunkId stored = inStore(chunk, served->at.group->shardOf(map_.self()));
+  co_return answerExtents(ctx.target, stored, offset);
 }
 
 }  // namespace cairn::osd

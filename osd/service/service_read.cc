@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "common/crc/crc32c.h"
+#include "osd/service/erasure/shard_ids.h"
 #include "osd/service/request_checks.h"
 #include "osd/service/service.h"
 
@@ -26,6 +27,7 @@ Task<Result<OutMessage>> Service::read(Context ctx, ChunkId chunk, uint32_t offs
                                        uint32_t length) {
   CO_TRY(checkRange(offset, length, true));
   if (length > kMaxIoBytes) co_return fail(Errc::kInvalid, "a read of more than 4 MiB");
+  if (erasurePool(ctx) != nullptr) co_return co_await readStripes(ctx, chunk, offset, length);
   CO_TRY(co_await admit(ctx, Need::kPrimary, chunk));
   auto entry = chunks_.use(chunk);
   const BlockRange range = blocksOf(offset, length);
@@ -50,14 +52,19 @@ Task<Result<OutMessage>> Service::read(Context ctx, ChunkId chunk, uint32_t offs
 
 Task<Result<OutMessage>> Service::extents(Context ctx, ChunkId chunk, uint32_t offset) {
   CO_TRY(checkRange(offset, 1, false));
+  if (erasurePool(ctx) != nullptr) co_return co_await extentsOfStripes(ctx, chunk, offset);
   CO_TRY(co_await admit(ctx, Need::kPrimary, chunk));
   auto entry = chunks_.use(chunk);
   const BlockRange range{static_cast<uint32_t>(offset / kBlockSize), kBlocksPerChunk};
   auto guard = co_await entry->lock.lock(range.from, range.to, false);
   CO_TRY(recheck(ctx, Need::kPrimary, chunk));
-  auto found = store_.extents(chunk, offset, kMaxExtents);
-  CO_TRY(found);
-  OutMessage out = reply(ctx.target);
+  co_return answerExtents(ctx.target, chunk, offset);
+}
+
+Result<OutMessage> Service::answerExtents(const Target& target, ChunkId stored, uint32_t offset) {
+  auto found = store_.extents(stored, offset, kMaxExtents);
+  TRY(found);
+  OutMessage out = reply(target);
   auto e = out.body<schema::OsdReply>().initExtents();
   auto list = e.initData(static_cast<uint32_t>(found->size()));
   for (uint32_t i = 0; i < found->size(); ++i) {
@@ -66,12 +73,13 @@ Task<Result<OutMessage>> Service::extents(Context ctx, ChunkId chunk, uint32_t o
   }
   const bool all = found->size() < kMaxExtents;
   e.setEnd(all ? static_cast<uint32_t>(kChunkSize) : found->back().first + found->back().second);
-  co_return out;
+  return out;
 }
 
 Task<Result<OutMessage>> Service::stat(Context ctx, ChunkId chunk) {
-  CO_TRY(co_await admit(ctx, Need::kMember, chunk));
-  auto info = store_.stat(chunk);
+  auto served = co_await admit(ctx, Need::kMember, chunk);
+  CO_TRY(served);
+  auto info = store_.stat(inStore(chunk, served->at.group->shardOf(map_.self())));
   CO_TRY(info);
   OutMessage out = reply(ctx.target);
   auto s = out.body<schema::OsdReply>().initStat();
@@ -96,7 +104,8 @@ Result<OutMessage> Service::list(ChunkId after, size_t limit) {
     chunks[i].setVersion(c.info.version.value);
     chunks[i].setBlocks(c.info.blocks);
     chunks[i].setPool(c.info.group.pool.value);
-    chunks[i].setPg(c.info.group.pg.value);
+    chunks[i].setPg(onWire(c.info.group).pg.value);
+    chunks[i].setShard(shardOf(c.info.group));
   }
   l.setMore(found->size() == limit);
   return out;

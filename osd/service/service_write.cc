@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "osd/service/erasure/shard_ids.h"
 #include "osd/service/request_checks.h"
 #include "osd/service/service.h"
 #include "osd/service/whole_blocks.h"
@@ -117,16 +118,21 @@ Task<Result<OutMessage>> Service::write(Context ctx, ChunkId chunk, uint32_t off
                                         uint32_t length, Buffer payload, Bytes crcs) {
   CO_TRY(checkRange(offset, length, false));
   CO_TRY(checkPayload(offset, length, payload, crcs));
+  if (erasurePool(ctx) != nullptr)
+    co_return co_await writeStripes(ctx, chunk, offset, length, std::move(payload), crcs);
   CO_TRY(co_await admit(ctx, Need::kPrimary, chunk));
   const Locked locked =
       co_await lock(rangeOf(Mutation::Kind::kWrite, chunk, offset, uint64_t{offset} + length));
   auto served = recheck(ctx, Need::kPrimary, chunk);
   CO_TRY(served);
   if (chunks_.buried(chunk)) co_return fail(removedChunk(chunk));
-  auto blocks = co_await completeBlocks(env_, store_, chunk, offset, payload, crcs);
+  const BlockReader stored = [&](uint32_t at) {
+    return store_.read(chunk, at, static_cast<uint32_t>(kBlockSize));
+  };
+  auto blocks = co_await completeBlocks(env_, stored, offset, payload, crcs);
   if (!blocks && blocks.error().code == Errc::kCorrupt) {
     CO_TRY(co_await healer_.heal(served->group, chunk, blocksOf(offset, length)));
-    blocks = co_await completeBlocks(env_, store_, chunk, offset, std::move(payload), crcs);
+    blocks = co_await completeBlocks(env_, stored, offset, std::move(payload), crcs);
   }
   CO_TRY(blocks);
   auto pieces = writesOf(store_, chunk, *blocks);
@@ -139,16 +145,20 @@ Task<Result<OutMessage>> Service::write(Context ctx, ChunkId chunk, uint32_t off
 Task<Result<OutMessage>> Service::zero(Context ctx, ChunkId chunk, uint32_t offset,
                                        uint32_t length) {
   CO_TRY(checkRange(offset, length, false));
+  if (erasurePool(ctx) != nullptr) co_return co_await zeroStripes(ctx, chunk, offset, length);
   CO_TRY(co_await admit(ctx, Need::kPrimary, chunk));
   const Locked locked =
       co_await lock(rangeOf(Mutation::Kind::kZero, chunk, offset, uint64_t{offset} + length));
   auto served = recheck(ctx, Need::kPrimary, chunk);
   CO_TRY(served);
   if (chunks_.buried(chunk)) co_return fail(removedChunk(chunk));
-  auto edges = co_await zeroEdges(env_, store_, chunk, offset, length);
+  const BlockReader stored = [&](uint32_t at) {
+    return store_.read(chunk, at, static_cast<uint32_t>(kBlockSize));
+  };
+  auto edges = co_await zeroEdges(env_, stored, offset, length);
   if (!edges && edges.error().code == Errc::kCorrupt) {
     CO_TRY(co_await healer_.heal(served->group, chunk, blocksOf(offset, length)));
-    edges = co_await zeroEdges(env_, store_, chunk, offset, length);
+    edges = co_await zeroEdges(env_, stored, offset, length);
   }
   CO_TRY(edges);
   std::vector<Mutation> pieces;
@@ -163,6 +173,8 @@ Task<Result<OutMessage>> Service::zero(Context ctx, ChunkId chunk, uint32_t offs
 Task<Result<OutMessage>> Service::allocate(Context ctx, ChunkId chunk, uint32_t offset,
                                            uint32_t length) {
   CO_TRY(checkRange(offset, length, false));
+  if (erasurePool(ctx) != nullptr)
+    co_return co_await allocateStripes(ctx, chunk, blocksOf(offset, length));
   CO_TRY(co_await admit(ctx, Need::kPrimary, chunk));
   std::vector<Mutation> pieces;
   pieces.push_back(rangeOf(Mutation::Kind::kAllocate, chunk, roundDown(offset, kBlockSize),
@@ -177,6 +189,9 @@ Task<Result<OutMessage>> Service::allocate(Context ctx, ChunkId chunk, uint32_t 
 Task<Result<OutMessage>> Service::clone(Context ctx, Mutation what) {
   const ChunkId source = what.source, target = what.chunk;
   const uint64_t bytes = what.length;
+  // Two chunks' blocks lie on the same shards only if they lie alike in their stripes.
+  if (erasurePool(ctx) != nullptr)
+    co_return fail(Errc::kNotSupported, "chunks of erasure-coded pools are not cloned yet");
   CO_TRY(co_await admit(ctx, Need::kPrimary, target));
   const Locked locked = co_await lock(what);
   auto served = recheck(ctx, Need::kPrimary, target);
@@ -200,12 +215,14 @@ Task<Result<OutMessage>> Service::remove(Context ctx, std::vector<ChunkId> chunk
   Mutation m;
   m.kind = Mutation::Kind::kRemove;
   m.removed = std::move(chunks);
+  if (erasurePool(ctx) != nullptr)
+    for (size_t i = 0, n = m.removed.size(); i < n; ++i) m.removed.push_back(staged(m.removed[i]));
   // From here on nobody makes them anew; whoever is at work on them is waited for.
   for (ChunkId id : m.removed) chunks_.bury(id);
   const Locked locked = co_await lock(m);
   auto served = recheck(ctx, Need::kPrimary, std::nullopt);
   CO_TRY(served);
-  for (ChunkId id : m.removed) CO_TRY(MapState::checkChunk(served->at, ctx.target, id));
+  for (ChunkId id : m.removed) CO_TRY(MapState::checkChunk(served->at, ctx.target, unstaged(id)));
   std::vector<Mutation> pieces;
   if (!m.removed.empty()) pieces.push_back(std::move(m));
   co_return co_await mutateAll(ctx, std::move(*served), std::move(pieces));

@@ -10,11 +10,9 @@ namespace cairn::osd {
 
 namespace {
 
-constexpr uint32_t kBlock = static_cast<uint32_t>(kBlockSize);
-
 // Puts the stored bytes of the block at `blockOffset` into `into` (one block).
-Task<Result<void>> fetchBlock(Store& store, ChunkId chunk, uint32_t blockOffset, MutBytes into) {
-  auto stored = co_await store.read(chunk, blockOffset, kBlock);
+Task<Result<void>> fetchBlock(const BlockReader& read, uint32_t blockOffset, MutBytes into) {
+  auto stored = co_await read(blockOffset);
   CO_TRY(stored);
   if (stored->hole)
     std::memset(into.data(), 0, into.size());
@@ -24,9 +22,9 @@ Task<Result<void>> fetchBlock(Store& store, ChunkId chunk, uint32_t blockOffset,
 }
 
 // `kept` are the stored bytes of a block; those in [from, to) become zero.
-Task<Result<void>> addZeroedBlock(Env& env, Store& store, ChunkId chunk, uint32_t blockOffset,
+Task<Result<void>> addZeroedBlock(Env& env, const BlockReader& read, uint32_t blockOffset,
                                   uint32_t from, uint32_t to, std::vector<WholeBlocks>& out) {
-  auto stored = co_await store.read(chunk, blockOffset, kBlock);
+  auto stored = co_await read(blockOffset);
   CO_TRY(stored);
   if (stored->hole) co_return Result<void>{};
   Buffer data = env.buffers.copyOf(stored->data.bytes());
@@ -38,7 +36,7 @@ Task<Result<void>> addZeroedBlock(Env& env, Store& store, ChunkId chunk, uint32_
 
 }  // namespace
 
-Task<Result<WholeBlocks>> completeBlocks(Env& env, Store& store, ChunkId chunk, uint32_t offset,
+Task<Result<WholeBlocks>> completeBlocks(Env& env, const BlockReader& read, uint32_t offset,
                                          Buffer payload, Bytes wireCrcs) {
   const uint64_t end = offset + payload.size();
   const auto first = static_cast<uint32_t>(roundDown(offset, kBlockSize));
@@ -58,9 +56,9 @@ Task<Result<WholeBlocks>> completeBlocks(Env& env, Store& store, ChunkId chunk, 
 
   out.data = env.buffers.get(last - first);
   MutBytes bytes = out.data.bytes();
-  if (headBytes != 0) CO_TRY(co_await fetchBlock(store, chunk, first, bytes.first(kBlockSize)));
+  if (headBytes != 0) CO_TRY(co_await fetchBlock(read, first, bytes.first(kBlockSize)));
   if (tailPartial && !(headBytes != 0 && blocks == 1))
-    CO_TRY(co_await fetchBlock(store, chunk, static_cast<uint32_t>(last - kBlockSize),
+    CO_TRY(co_await fetchBlock(read, static_cast<uint32_t>(last - kBlockSize),
                                bytes.last(kBlockSize)));
   std::memcpy(bytes.data() + headBytes, payload.data(), payload.size());
   if (headBytes != 0) out.crcs.front() = crc32c(bytes.first(kBlockSize));
@@ -68,19 +66,18 @@ Task<Result<WholeBlocks>> completeBlocks(Env& env, Store& store, ChunkId chunk, 
   co_return out;
 }
 
-Task<Result<std::vector<WholeBlocks>>> zeroEdges(Env& env, Store& store, ChunkId chunk,
-                                                 uint32_t offset, uint32_t length) {
+Task<Result<std::vector<WholeBlocks>>> zeroEdges(Env& env, const BlockReader& read, uint32_t offset,
+                                                 uint32_t length) {
   std::vector<WholeBlocks> out;
   const uint64_t end = uint64_t{offset} + length;
   const auto first = static_cast<uint32_t>(roundDown(offset, kBlockSize));
   const auto last = static_cast<uint32_t>(roundDown(end, kBlockSize));
   if (offset != first) {
     auto to = static_cast<uint32_t>(std::min<uint64_t>(end - first, kBlockSize));
-    CO_TRY(co_await addZeroedBlock(env, store, chunk, first, offset - first, to, out));
+    CO_TRY(co_await addZeroedBlock(env, read, first, offset - first, to, out));
   }
   if (end != last && !(offset != first && last == first))
-    CO_TRY(co_await addZeroedBlock(env, store, chunk, last, 0, static_cast<uint32_t>(end - last),
-                                   out));
+    CO_TRY(co_await addZeroedBlock(env, read, last, 0, static_cast<uint32_t>(end - last), out));
   co_return out;
 }
 

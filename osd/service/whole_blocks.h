@@ -6,6 +6,7 @@
 // The caller holds the exclusive lock of all blocks touched.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "common/base/env.h"
@@ -19,14 +20,17 @@ struct WholeBlocks {
   std::vector<uint32_t> crcs;  // one per block
 };
 
+// Reads one block of the chunk, at an offset.
+using BlockReader = std::function<Task<Result<ReadData>>(uint32_t offset)>;
+
 // `wireCrcs` are the verified block checksums of `payload` at `offset` (osd.capnp), which is not
-// empty. An aligned payload is taken as it is, without a copy. Errors: those of Store::read.
-Task<Result<WholeBlocks>> completeBlocks(Env& env, Store& store, ChunkId chunk, uint32_t offset,
+// empty. An aligned payload is taken as it is, without a copy. Errors: those of `read`.
+Task<Result<WholeBlocks>> completeBlocks(Env& env, const BlockReader& read, uint32_t offset,
                                          Buffer payload, Bytes wireCrcs);
 
 // What zeroing the bytes [offset, offset + length) writes in the blocks that it covers in part:
 // none to two pieces of one block each. A block that is a hole already needs none.
-Task<Result<std::vector<WholeBlocks>>> zeroEdges(Env& env, Store& store, ChunkId chunk,
-                                                 uint32_t offset, uint32_t length);
+Task<Result<std::vector<WholeBlocks>>> zeroEdges(Env& env, const BlockReader& read, uint32_t offset,
+                                                 uint32_t length);
 
 }  // namespace cairn::osd

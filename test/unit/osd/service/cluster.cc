@@ -64,6 +64,20 @@ void FakeMds::newEpoch() {
   group.joining.clear();
   for (OsdId id : target)
     if (isUp(id) && std::ranges::count(group.osds, id) == 0) group.joining.push_back(id);
+  const Pool& pool = map.pools[kPool];
+  if (group.inSync() < pool.minSize) {
+    // Who was down left when too few were there to go on, and has what they have.
+    for (OsdId id : before.osds)
+      if (std::ranges::count(group.osds, id) == 0) group.complete.push_back(id);
+    if (pool.erasureCoded() && group.inSync() < pool.needed())
+      for (OsdId id : group.complete)
+        if (isUp(id) && std::ranges::count(group.osds, id) == 0) {
+          group.osds.push_back(id);
+          std::erase(group.joining, id);
+        }
+  } else {
+    group.complete.clear();
+  }
   const bool all = std::ranges::all_of(
       target, [&](OsdId id) { return std::ranges::count(group.osds, id) != 0; });
   if (all) group.osds = target;
@@ -178,7 +192,31 @@ Task<void> TestOsd::stop() {
 
 // ---- TestCluster ----
 
-TestCluster::TestCluster(size_t count, uint64_t seed)
+namespace {
+
+Pool replicated(size_t count) {
+  Pool pool;
+  pool.replicas = static_cast<uint16_t>(count);
+  pool.minSize = static_cast<uint16_t>(count - count / 2);
+  return pool;
+}
+
+Pool striped(TestCluster::Stripes stripes) {
+  Pool pool;
+  pool.ecData = stripes.data;
+  pool.ecParity = stripes.parity;
+  pool.stripeUnit = stripes.unit * kB;
+  pool.minSize = stripes.data;  // goes on as long as anything can be read
+  return pool;
+}
+
+}  // namespace
+
+TestCluster::TestCluster(size_t count, uint64_t seed) : TestCluster(replicated(count), seed) {}
+
+TestCluster::TestCluster(Stripes stripes, uint64_t seed) : TestCluster(striped(stripes), seed) {}
+
+TestCluster::TestCluster(Pool pool, uint64_t seed)
     : world(seed),
       mdsNode_(world.addNode("mds")),
       mdsEnv_(mdsNode_.env()),
@@ -188,11 +226,9 @@ TestCluster::TestCluster(size_t count, uint64_t seed)
   REQUIRE(mdsServer_.start({"mds", 7700}));
   mds.map.epoch = MapEpoch{1};
   mds.map.cluster = kCluster;
-  Pool pool;
+  const size_t count = pool.width();
   pool.id = kPool;
   pool.name = "default";
-  pool.replicas = static_cast<uint16_t>(count);
-  pool.minSize = static_cast<uint16_t>(count - count / 2);
   pool.pgs.resize(1);
   mds.map.pools[kPool] = pool;
   std::vector<uint32_t> all;
@@ -241,7 +277,9 @@ void TestCluster::setGroup(std::vector<uint32_t> osds) {
   pg.epoch = mds.map.epoch;
   pg.osds.clear();
   mds.target.clear();
+  const bool shards = mds.map.pools[kPool].erasureCoded() && pg.shards.empty();
   for (uint32_t id : osds) {
+    if (shards) pg.shards[OsdId{id}] = static_cast<uint8_t>(id - 1);
     pg.osds.emplace_back(id);
     mds.target.emplace_back(id);
   }

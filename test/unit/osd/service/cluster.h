@@ -72,6 +72,13 @@ class TestCluster {
  public:
   // `count` OSDs, one pool with one group of all of them, osd.1 its primary.
   explicit TestCluster(size_t count, uint64_t seed = 1);
+  // `data` + `parity` OSDs, one erasure-coded pool with one group: osd.i holds shard i - 1. The
+  // unit of its stripes is in blocks.
+  struct Stripes {
+    uint16_t data, parity;
+    uint32_t unit;
+  };
+  explicit TestCluster(Stripes stripes, uint64_t seed = 1);
   ~TestCluster();
 
   sim::SimWorld world;
@@ -146,6 +153,7 @@ class TestCluster {
   [[nodiscard]] Env& clientEnv() { return clientEnv_; }
 
  private:
+  TestCluster(Pool pool, uint64_t seed);
   RpcClient& client(size_t to, schema::Hello::Role as, uint64_t peer);
   static Task<void> store(RpcClient& client, OutMessage message, Duration timeout, Answer answer);
 

@@ -1,0 +1,47 @@
+// A change of stripes that is written down before it is made.
+//
+// New bytes of a stripe must appear on all of its shards or on none, or the stripe could not be
+// decoded any more. So each shard that changes is first sent what it will hold, next to what it
+// holds: into its staged chunk, one contiguous slot for each change. A slot begins with one block
+// that says what the change is (this file), and goes on with the new rows. Once every member in
+// sync that is concerned has its slot, the change is decided, and acknowledged. Then each makes it,
+// by cloning the rows out of the slot into the chunk, and when all have, the slots go.
+//
+// Who takes over finds the slots. Invariant: a change whose slot is on every member in sync whose
+// shard it concerns is made (again; that is harmless); one that some of them do not have was either
+// never decided, or has been made by all. So its slots go.
+//
+// Slots of changes up to the group's committed number are left-overs that mean nothing.
+#pragma once
+
+#include <vector>
+
+#include "common/base/buffer.h"
+#include "common/base/env.h"
+#include "common/erasure/erasure_code.h"
+#include "osd/service/block_range.h"
+#include "osd/store.h"
+
+namespace cairn::osd {
+
+struct StagedOp {
+  ChunkVersion number;  // of the change, in the group
+  BlockRange rows;      // of every shard in `shards`
+  ShardSet shards = 0;
+  bool zero = false;  // the rows become holes; the slot holds none
+  uint32_t slot = 0;  // where it begins in the staged chunk, in blocks
+
+  [[nodiscard]] uint32_t slotBlocks() const { return zero ? 1 : 1 + rows.to - rows.from; }
+  bool operator==(const StagedOp&) const = default;
+};
+
+// The first block of the slot: fills `block`, which has kBlockSize bytes.
+void encodeStaged(const StagedOp& op, ChunkId chunk, MutBytes block);
+// kCorrupt if it is not one of this chunk at `slot`.
+Result<StagedOp> decodeStaged(Bytes block, ChunkId chunk, uint32_t slot);
+
+// The whole slots that a store has for `chunk`, by position. `stored` is the name of the staged
+// chunk there.
+Task<Result<std::vector<StagedOp>>> stagedIn(Store& store, ChunkId stored, ChunkId chunk);
+
+}  // namespace cairn::osd

@@ -1,0 +1,61 @@
+// What a former primary left of changes of stripes, by the new one before it serves: each staged
+// change is made by all or forgotten by all (staged_op.h says which), and removals that reached
+// some reach everybody.
+//
+// One reactor thread.
+#pragma once
+
+#include <set>
+
+#include "osd/service/erasure/shard_reader.h"
+#include "osd/service/erasure/staged_op.h"
+#include "osd/service/replicator.h"
+
+namespace cairn::osd {
+
+class StripeResolver {
+ public:
+  // All outlive it.
+  StripeResolver(Env& env, Store& store, const MapState& map, const GroupTable& groups,
+                 MemberCalls& members, Replicator& replicator)
+      : env_(env),
+        store_(store),
+        map_(map),
+        groups_(groups),
+        members_(members),
+        replicator_(replicator),
+        atOnce_(env.reactor, 16) {}
+
+  // `changed`: what members in sync say has changed behind `committed`. With fewer in sync than
+  // `enough` shards, slots stay: members that are not counted may still need them.
+  // `failed` is who did not do what it was asked, if that is the reason of an error.
+  Task<Result<void>> resolve(GroupRef group, ChunkVersion committed,
+                             const std::vector<Changed>& changed, size_t enough,
+                             std::optional<OsdId>& failed);
+  // Forgets what a member has staged that is about to join; it takes no part in changes yet.
+  Task<Result<void>> clear(GroupRef group, OsdId member, const std::vector<Changed>& theirs);
+
+ private:
+  struct Slots {
+    OsdId member;
+    uint8_t shard;
+    MemberStaged staged;
+  };
+  Task<Result<void>> chunk(GroupRef group, ChunkId chunk, ChunkVersion committed, bool clean,
+                           std::optional<OsdId>& failed);
+  Task<Result<void>> removal(GroupRef group, ChunkId chunk, ChunkVersion version,
+                             std::optional<OsdId>& failed);
+  Task<Result<MemberStaged>> stagedAt(GroupRef group, OsdId member, uint8_t shard, ChunkId chunk);
+  Task<Result<void>> sendAll(GroupRef group, OsdId to, uint8_t shard, std::vector<Mutation> what,
+                             ChunkVersion number);
+
+  Env& env_;
+  Store& store_;
+  const MapState& map_;
+  const GroupTable& groups_;
+  MemberCalls& members_;
+  Replicator& replicator_;
+  Semaphore atOnce_;
+};
+
+}  // namespace cairn::osd
