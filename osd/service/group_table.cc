@@ -55,6 +55,14 @@ bool GroupTable::readable(GroupId id) const {
   return now != nullptr && now->inSync() >= pool(id)->needed();
 }
 
+bool GroupTable::readableWithout(GroupId id, OsdId member) const {
+  const PlacementGroup* now = lists(id);
+  if (now == nullptr || std::ranges::count(now->osds, member) == 0) return true;
+  PlacementGroup without = *now;
+  std::erase(without.osds, member);
+  return without.inSync() >= pool(id)->needed();
+}
+
 void GroupTable::end(const GroupRef& group) {
   group->over = true;
   group->active = false;

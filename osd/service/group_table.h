@@ -114,6 +114,7 @@ class GroupTable {
   // False when so few are in sync that not all of the group's data can be read. A group of which
   // that was true begins anew: others, who hold as much, may come into the list again.
   [[nodiscard]] bool readable(GroupId id) const;
+  [[nodiscard]] bool readableWithout(GroupId id, OsdId member) const;
 
  private:
   void end(const GroupRef& group);

@@ -21,6 +21,9 @@ bool Membership::excluded(const PlacementGroup& lists, OsdId member, const Wish&
 }
 
 Task<Result<void>> Membership::exclude(GroupRef group, OsdId member) {
+  if (!groups_.readableWithout(group->id, member))
+    co_return fail(Errc::kUnavailable, "osd." + std::to_string(member.value) +
+                                           " does not do what it is asked, and is needed");
   const Key key{group->id, member};
   Wish& mine = wishes_[key];
   if (mine.synced) mine = {};

@@ -20,7 +20,8 @@ class Membership {
   Membership& operator=(const Membership&) = delete;
 
   // Returns once the MDS does not count `member` as in sync, and will not because of an earlier
-  // announce(). kStaleEpoch: we are not the primary any more; kUnavailable: the lease is over.
+  // announce(). kStaleEpoch: we are not the primary any more; kUnavailable: the lease is over, or
+  // without it too few would be left to read what the group holds.
   Task<Result<void>> exclude(GroupRef group, OsdId member);
   // `joiner` lacks nothing. It is `announced` from now on.
   void announce(const GroupRef& group, Joiner& joiner);

@@ -94,7 +94,10 @@ void FakeMds::report(schema::GroupChange::Reader change) {
   const OsdId member{change.getMember()};
   if (MapEpoch{change.getEpoch()} != group.epoch) return;
   if (change.getKind() == schema::GroupChange::Kind::FAILED) {
-    if (group.osds.size() > 1) std::erase(group.osds, member);
+    PlacementGroup without = group;
+    std::erase(without.osds, member);
+    if (without.inSync() < map.pools[kPool].needed()) return;
+    group = std::move(without);
   } else if (std::ranges::count(group.joining, member) != 0) {
     group.osds.push_back(member);
   } else {
