@@ -10,7 +10,8 @@ std::string Pool::redundancy() const {
 }
 
 uint16_t Pool::usualMinSize() const {
-  return static_cast<uint16_t>(replicas != 0 ? replicas - replicas / 2 : ecData + 1);
+  if (!erasureCoded()) return static_cast<uint16_t>(replicas - replicas / 2);
+  return static_cast<uint16_t>(ecParity > 1 ? ecData + 1 : ecData);
 }
 
 uint8_t PlacementGroup::shardOf(OsdId id) const {

@@ -70,7 +70,8 @@ struct Pool {
   // Members in sync that are needed to read anything.
   [[nodiscard]] size_t needed() const { return erasureCoded() ? ecData : 1; }
   // What minSize is unless somebody chose: more than half of the copies (of two, one); a shard more
-  // than the data needs.
+  // than the data needs, so that what was acknowledged survives one loss more. With one parity
+  // shard just what the data needs: all of K+1 would let the first failure stop every write.
   [[nodiscard]] uint16_t usualMinSize() const;
   // "3x" or "4+2".
   [[nodiscard]] std::string redundancy() const;

@@ -356,7 +356,7 @@ struct GroupChange {
   # What the primary of a group says of one other OSD in it. Counts only while the group has this epoch.
   enum Kind {
     synced @0;              # it was joining and is equal now
-    failed @1;              # it lacks a mutation: it leaves `osds` (never the last one) before that is acknowledged
+    failed @1;              # it lacks a mutation: it leaves `osds` before that is acknowledged, unless too few to read would stay
   }
   pool @0 :UInt32;
   pg @1 :UInt32;
@@ -375,7 +375,8 @@ struct PoolCreate {
   failureDomain @6 :Types.FailureDomain;
   autoDomain @7 :Bool;      # host if there are enough hosts, otherwise osd
   pgCount @8 :UInt32;       # 0 = chosen
-  minSize @9 :UInt16;       # 0 = chosen: more than half of the copies, or one more than the data shards
+  minSize @9 :UInt16;       # 0 = chosen: Pool::usualMinSize
+  stripeUnit @10 :UInt32;   # of an erasure-coded pool, bytes: a power of two from 4 KiB to 1 MiB; 0 = 64 KiB
 }
 
 struct PoolSet {

@@ -1,7 +1,8 @@
 // A new pool; the answer is its id.
 //
-// Errors: kExists, kInvalid (name, redundancy, groups), kNoSpace (too many pools).
+// Errors: kExists, kInvalid (name, redundancy, stripe unit, groups), kNoSpace (too many pools).
 #include <algorithm>
+#include <bit>
 
 #include "mds/cluster/placement.h"
 #include "mds/ops/limits.h"
@@ -35,6 +36,20 @@ Result<void> checkRedundancy(const Pool& pool) {
   return {};
 }
 
+// 0: what is usual.
+Result<void> setStripeUnit(Pool& pool, uint32_t bytes) {
+  if (!pool.erasureCoded()) {
+    if (bytes != 0) return fail(Errc::kInvalid, "a pool of whole copies has no stripe unit");
+    return {};
+  }
+  if (bytes != 0 &&
+      (!std::has_single_bit(bytes) || bytes < kMinStripeUnit || bytes > kMaxStripeUnit))
+    return fail(Errc::kInvalid, "a stripe unit is a power of two from 4 KiB to 1 MiB, not " +
+                                    std::to_string(bytes) + " bytes");
+  pool.stripeUnit = bytes != 0 ? bytes : kEcStripeUnit;
+  return {};
+}
+
 }  // namespace
 
 Result<void> poolCreate(OpContext& ctx, schema::PoolCreate::Reader args) {
@@ -55,7 +70,7 @@ Result<void> poolCreate(OpContext& ctx, schema::PoolCreate::Reader args) {
   pool.ecParity = args.getEcParity();
   TRY(checkRedundancy(pool));
   TRY(setMinSize(pool, args.getMinSize()));
-  pool.stripeUnit = pool.replicas == 0 ? kEcStripeUnit : 0;
+  TRY(setStripeUnit(pool, args.getStripeUnit()));
   pool.deviceClass = args.getDeviceClass();
   pool.anyClass = args.getAnyClass();
   pool.failureDomain = args.getFailureDomain();

@@ -18,7 +18,7 @@ namespace {
 
 Result<void> change(Pool& pool, schema::PoolSet::Reader args) {
   if (args.getSetReplicas()) {
-    if (pool.replicas == 0)
+    if (pool.erasureCoded())
       return fail(Errc::kInvalid, "pool " + pool.name + " has an erasure code, which stays");
     if (args.getReplicas() == 0 || args.getReplicas() > kMaxReplicas)
       return fail(Errc::kInvalid, "1 to " + std::to_string(kMaxReplicas) + " copies");
@@ -55,7 +55,7 @@ Result<void> poolSet(OpContext& ctx, schema::PoolSet::Reader args) {
                                     " failure domains, and there are " + std::to_string(domains) +
                                     ": start more cairn-osd first");
   const auto stopped = std::ranges::count_if(pool.pgs, [&](const auto& g) {
-    return g.osds.size() >= before.minSize && g.osds.size() < pool.minSize;
+    return g.inSync() >= before.minSize && g.inSync() < pool.minSize;
   });
   if (placed && stopped > 0)
     return fail(Errc::kInvalid,

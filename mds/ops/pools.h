@@ -8,7 +8,7 @@ namespace cairn::mds::ops {
 
 // 0: what is usual. kInvalid: no number of members that could acknowledge a write.
 inline Result<void> setMinSize(Pool& pool, uint16_t minSize) {
-  const size_t least = pool.replicas != 0 ? 1 : pool.ecData;
+  const size_t least = pool.needed();
   if (minSize != 0 && (minSize < least || minSize > pool.width()))
     return fail(Errc::kInvalid, "the smallest size of a group in a pool " + pool.redundancy() +
                                     " is from " + std::to_string(least) + " to " +

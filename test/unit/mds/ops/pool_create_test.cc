@@ -51,8 +51,32 @@ TEST_CASE("poolCreate: erasure codes have data and parity") {
   CHECK(mds->map().poolByName("ec2.1")->stripeUnit == 65536);
   CHECK(make(1, 1) == Errc::kInvalid);
   CHECK(make(4, 0) == Errc::kInvalid);
-  CHECK(make(33, 2) == Errc::kInvalid);
-  CHECK(make(4, 9) == Errc::kInvalid);
+  CHECK(make(16, 4) == Errc::kOk);
+  CHECK(make(17, 2) == Errc::kInvalid);
+  CHECK(make(4, 5) == Errc::kInvalid);
+}
+
+TEST_CASE("poolCreate: a stripe unit is a power of two, and only a code has one") {
+  Mds mds(3);
+  auto made = [&](uint16_t replicas, uint32_t bytes) -> uint32_t {
+    const std::string name = std::to_string(mds->map().pools.size());
+    auto answer = mds.createPool(name, replicas, [&](auto p) {
+      p.setEcData(replicas == 0 ? 2 : 0);
+      p.setEcParity(replicas == 0 ? 1 : 0);
+      p.setStripeUnit(bytes);
+      p.setPgCount(8);
+    });
+    if (!answer.ok()) CHECK(answer.code() == Errc::kInvalid);
+    return answer.ok() ? mds->map().poolByName(name)->stripeUnit : 1;
+  };
+  CHECK(made(0, 0) == 64 * 1024);
+  for (uint32_t bytes = 4096; bytes <= 1024 * 1024; bytes *= 2) CHECK(made(0, bytes) == bytes);
+  for (uint32_t bytes : {1u, 2048u, 4097u, 12288u, 2u << 20, 1u << 31, ~0u})
+    CHECK(made(0, bytes) == 1);
+  CHECK(made(2, 0) == 0);
+  CHECK(made(2, 65536) == 1);
+  mds.reopen();
+  CHECK(mds->map().poolByName("2")->stripeUnit == 4096);
 }
 
 TEST_CASE("poolCreate: the smallest size of a group is more than half, or what was asked for") {
@@ -70,9 +94,13 @@ TEST_CASE("poolCreate: the smallest size of a group is more than half, or what w
   for (auto [copies, least] : {std::pair(1, 1), {2, 1}, {3, 2}, {4, 2}, {5, 3}, {7, 4}})
     CHECK(minSize(static_cast<uint16_t>(copies), 0, 0, 0) == least);
   CHECK(minSize(0, 4, 2, 0) == 5);
+  CHECK(minSize(0, 16, 4, 0) == 17);
+  CHECK(minSize(0, 2, 1, 0) == 2);  // of 3 the first failure would stop every write
+  CHECK(minSize(0, 2, 1, 3) == 3);
   CHECK(minSize(3, 0, 0, 1) == 1);
   CHECK(minSize(3, 0, 0, 3) == 3);
   CHECK(minSize(0, 4, 2, 4) == 4);
+  CHECK(minSize(0, 4, 2, 6) == 6);
   CHECK(minSize(3, 0, 0, 4) == 0);
   CHECK(minSize(0, 4, 2, 3) == 0);
   CHECK(minSize(0, 4, 2, 7) == 0);
