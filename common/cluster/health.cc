@@ -3,10 +3,11 @@
 namespace cairn {
 
 PgState pgState(const ClusterMap& map, const Pool& pool, const PlacementGroup& pg) {
-  if (pg.osds.empty() || pg.osds.size() < pool.minSize) return PgState::kUnavailable;
+  const size_t inSync = pg.inSync();
+  if (inSync == 0 || inSync < pool.minSize) return PgState::kUnavailable;
   const OsdEntry* primary = map.osd(pg.osds.front());
   if (primary == nullptr || !primary->up) return PgState::kUnavailable;
-  if (pg.osds.size() < pool.width()) return PgState::kDegraded;
+  if (inSync < pool.width()) return PgState::kDegraded;
   return pg.joining.empty() ? PgState::kClean : PgState::kRecovering;
 }
 

@@ -8,9 +8,9 @@ namespace cairn {
 
 // The worst that is true of a group, from good to bad.
 enum class PgState : uint8_t {
-  kClean,        // as many copies as the pool promises, where they belong
-  kRecovering,   // as many copies, and more OSDs are being made equal: data moves
-  kDegraded,     // fewer copies in sync; reads and writes go on
+  kClean,        // as many copies (or shards) as the pool promises, where they belong
+  kRecovering,   // as many, and more OSDs are being made equal: data moves
+  kDegraded,     // fewer in sync; reads and writes go on
   kUnavailable,  // no list yet, the primary is down, or too few in sync: writes wait
 };
 

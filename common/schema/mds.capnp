@@ -349,7 +349,7 @@ struct OsdSet {
 
 struct OsdRemove {
   id @0 :UInt32;
-  force @1 :Bool;           # also from groups that list it, if each has another member
+  force @1 :Bool;           # also from groups that list it, if what the others hold is all of the data
 }
 
 struct GroupChange {

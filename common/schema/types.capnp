@@ -95,7 +95,7 @@ struct PoolInfo {
   pgs @7 :List(PgInfo);       # by PgIndex
   stripeUnit @8 :UInt32;
   anyClass @9 :Bool;          # do not restrict to deviceClass
-  minSize @10 :UInt16;        # with fewer `osds` a group takes no mutations, and acknowledges none that it has begun
+  minSize @10 :UInt16;        # with fewer in sync a group takes no mutations, and acknowledges none that it has begun
 }
 
 struct ClusterMap {

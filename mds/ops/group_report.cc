@@ -2,10 +2,12 @@
 // that the reporter was the primary, and may have turned the accusation round (GroupReports in
 // mds/server). One epoch for all that counts, none if nothing does.
 //
-// synced: a joining member moves into `osds`. failed: a member leaves `osds`, unless it is the last
-// one, or begins anew to join. Then the rule of groups.h: who failed and is up and belongs there is
-// joining at once. The group gets a new epoch in each case, so whatever was under way between the
-// members under the old one is over.
+// synced: a joining member moves into `osds`. failed: a member leaves `osds`, or begins anew to
+// join. It stays if fewer than Pool::needed() would be in sync without it: the last copy, or a
+// shard of the last few from which the others can be made at all. Nobody could ever make it equal
+// again. Then the rule of groups.h: who failed and is up and belongs there is joining at once. The
+// group gets a new epoch in each case, so whatever was under way between the members under the old
+// one is over.
 //
 // A change counts only while the group has the epoch that it names: its primary and members are
 // then those that the reporter spoke of. What does not count is skipped without an error: the
@@ -21,7 +23,7 @@
 namespace cairn::mds::ops {
 namespace {
 
-bool move(PlacementGroup& group, OsdId member, bool synced) {
+bool move(const Pool& pool, PlacementGroup& group, OsdId member, bool synced) {
   auto in = [member](const auto& list) { return std::ranges::find(list, member) != list.end(); };
   if (in(group.joining)) {
     if (synced) {
@@ -30,9 +32,12 @@ bool move(PlacementGroup& group, OsdId member, bool synced) {
     }
     return true;
   }
-  if (synced || !in(group.osds) || group.osds.size() == 1) return false;
+  if (synced || !in(group.osds)) return false;
+  std::vector<OsdId> before = group.osds;
   std::erase(group.osds, member);
-  return true;
+  if (group.inSync() >= pool.needed()) return true;
+  group.osds = std::move(before);
+  return false;
 }
 
 }  // namespace
@@ -47,7 +52,7 @@ Result<void> groupReport(OpContext& ctx, capnp::List<schema::GroupChange>::Reade
     if (change.getKind() > schema::GroupChange::Kind::FAILED) continue;
     auto it = changed.find(key);
     PlacementGroup next = it == changed.end() ? **group : it->second;
-    if (move(next, OsdId(change.getMember()),
+    if (move(*before.pool(key.first), next, OsdId(change.getMember()),
              change.getKind() == schema::GroupChange::Kind::SYNCED))
       changed.insert_or_assign(key, std::move(next));
   }

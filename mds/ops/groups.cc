@@ -1,6 +1,9 @@
 #include "mds/ops/groups.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
+#include <set>
 
 namespace cairn::mds::ops {
 namespace {
@@ -20,36 +23,88 @@ void chooseDomain(ClusterState& cluster, Pool& pool, bool nothingStored) {
     cluster.autoDomain.erase(pool.id);
 }
 
+bool isUp(const ClusterMap& map, OsdId id) {
+  const OsdEntry* osd = map.osd(id);
+  return osd != nullptr && osd->up;
+}
+
+// Where two of the target hold one shard, all but one give it up, and with it the trust in what
+// they hold. Who is in sync keeps it, rather than who is complete, rather than who joins.
+void separate(const std::vector<OsdId>& target, PlacementGroup& group) {
+  auto trust = [&group](OsdId id) {
+    return contains(group.osds, id) ? 2 : contains(group.complete, id) ? 1 : 0;
+  };
+  std::map<uint8_t, OsdId> keepers;
+  for (int level = 2; level >= 0; --level)
+    for (OsdId id : target) {
+      auto it = group.shards.find(id);
+      if (it == group.shards.end() || trust(id) != level) continue;
+      if (keepers.try_emplace(it->second, id).first->second == id) continue;
+      group.shards.erase(it);
+      std::erase(group.osds, id);
+      std::erase(group.complete, id);
+    }
+}
+
+// Gives whoever of the target has no shard one that the target lacks: those who are up first, and
+// first the shards that nobody in sync holds. The others only move.
+void fill(const ClusterMap& map, const Pool& pool, const std::vector<OsdId>& target,
+          PlacementGroup& group) {
+  std::set<uint8_t> taken, inSync;
+  for (OsdId id : target)
+    if (group.shards.contains(id)) taken.insert(group.shardOf(id));
+  for (OsdId id : group.osds) inSync.insert(group.shardOf(id));
+  std::vector<uint8_t> free;
+  for (bool moves : {false, true})
+    for (uint8_t shard = 0; shard < pool.width(); ++shard)
+      if (!taken.contains(shard) && inSync.contains(shard) == moves) free.push_back(shard);
+  auto next = free.begin();
+  for (bool up : {true, false})
+    for (OsdId id : target)
+      if (isUp(map, id) == up && !group.shards.contains(id)) group.shards[id] = *next++;
+}
+
+// Who has no part in the group any more finds nothing there when it comes again.
+void forgetOthers(const std::vector<OsdId>& target, PlacementGroup& group) {
+  std::erase_if(group.shards, [&](const auto& held) {
+    return !contains(group.osds, held.first) && !contains(group.complete, held.first) &&
+           !contains(target, held.first);
+  });
+}
+
+// Whether all that a message says of the group is the same.
+bool sameMembers(const PlacementGroup& a, const PlacementGroup& b) {
+  if (a.osds != b.osds || a.joining != b.joining) return false;
+  auto sameShard = [&](OsdId id) { return a.shardOf(id) == b.shardOf(id); };
+  return std::ranges::all_of(a.osds, sameShard) && std::ranges::all_of(a.joining, sameShard);
+}
+
 }  // namespace
 
 void settle(const ClusterMap& map, const Pool& pool, const std::vector<OsdId>& target,
             PlacementGroup& group) {
-  auto isUp = [&map](OsdId id) {
-    const OsdEntry* osd = map.osd(id);
-    return osd != nullptr && osd->up;
-  };
-  auto upOf = [&](const std::vector<OsdId>& list) {
-    std::vector<OsdId> up;
-    std::ranges::copy_if(list, std::back_inserter(up), isUp);
-    return up;
-  };
-  std::vector<OsdId> osds = upOf(group.osds);
-  if (osds.empty()) osds = upOf(group.complete);
-  if (osds.empty()) osds = group.osds;
-  if (target.size() == pool.width() &&
-      std::ranges::all_of(target, [&](OsdId id) { return contains(osds, id); }))
-    osds = target;
+  const std::vector<OsdId> before = group.osds;
+  std::erase_if(group.osds, [&map](OsdId id) { return !isUp(map, id); });
+  if (group.inSync() < pool.needed())
+    std::ranges::copy_if(group.complete, std::back_inserter(group.osds),
+                         [&map](OsdId id) { return isUp(map, id); });
+  if (group.osds.empty()) group.osds = before;
+  group.complete.insert(group.complete.end(), before.begin(), before.end());
+  std::erase_if(group.complete, [&group](OsdId id) { return contains(group.osds, id); });
 
-  std::vector<OsdId> complete;
-  if (osds.size() < pool.minSize)
-    for (const auto* list : {&group.complete, &group.osds})
-      for (OsdId id : *list)
-        if (!contains(osds, id) && !contains(complete, id)) complete.push_back(id);
-  group.osds = std::move(osds);
-  group.complete = std::move(complete);
+  if (pool.erasureCoded()) {
+    separate(target, group);
+    fill(map, pool, target, group);
+  }
+  if (target.size() == pool.width() &&
+      std::ranges::all_of(target, [&](OsdId id) { return contains(group.osds, id); }))
+    group.osds = target;
+  if (group.inSync() >= pool.minSize) group.complete.clear();
+
   group.joining.clear();
   for (OsdId id : target)
-    if (isUp(id) && !contains(group.osds, id)) group.joining.push_back(id);
+    if (isUp(map, id) && !contains(group.osds, id)) group.joining.push_back(id);
+  forgetOthers(target, group);
 }
 
 void newEpoch(ClusterState& cluster, const Counters& counters) {
@@ -66,10 +121,14 @@ void newEpoch(ClusterState& cluster, const Counters& counters) {
       if (target.size() == pool.width() && (group.osds.empty() || nothingStored)) {
         next.osds = target;
         next.complete.clear();
+        next.shards.clear();
+        if (pool.erasureCoded())
+          for (uint8_t shard = 0; shard < target.size(); ++shard)
+            next.shards[target[shard]] = shard;
       }
       if (next.osds.empty()) continue;
       settle(map, pool, target, next);
-      if (next.osds != group.osds || next.joining != group.joining) next.epoch = map.epoch;
+      if (!sameMembers(next, group)) next.epoch = map.epoch;
       group = std::move(next);
     }
   }

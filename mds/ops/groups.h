@@ -1,4 +1,5 @@
-// Placement groups of the map that an operation changes: who is in sync, who joins.
+// Placement groups of the map that an operation changes: who is in sync, who joins, and who holds
+// which shard.
 //
 // The rule, for a group that has a list:
 //   1. Who is down leaves `osds`. If nobody of it is up, it stays as it is: nobody else may hold
@@ -7,17 +8,35 @@
 //      order: surplus members leave, and the target's first is the primary again. With fewer
 //      failure domains than copies, nobody who is in sync leaves.
 //   3. Whoever of the target is up and not in `osds` is `joining`.
-// Every change of either list gives the group the map's epoch. Nothing else moves.
+// Every change of either list, or of the shard of a member, gives the group the map's epoch.
+// Nothing else moves.
 //
 // Who comes into `osds`: the first list, and members that the primary reports as equal
-// (group_report.cc). So every member holds every acknowledged write.
+// (group_report.cc). So every member holds every acknowledged write, or its shard of it.
 //
 // `complete`. Three OSDs of a group lose power together, and are called down one after another:
 // the one heard last is then the only one in sync, and if it alone never returns, two whole copies
-// would be worth nothing. But since the group has had fewer members than minSize, it has
+// would be worth nothing. But since the group has had fewer in sync than minSize, it has
 // acknowledged no mutation (PoolInfo.minSize), so whoever left in that time by being down still
-// holds all of them. These are remembered, and take over when nobody in sync is up. A member that
-// left by report lacks a mutation, and is never among them.
+// holds all of them. These are remembered, and return as soon as they are up when those in sync who
+// are up are fewer than Pool::needed(): no copy, or too few shards to read anything. Nobody serves
+// the group then, so nothing changes in it. A member that left by report lacks a mutation, and is
+// never among them.
+// Copies that return replace those that are gone. Shards that return join those that are left, and
+// may lack a mutation that was begun and not acknowledged. So the OSDs of an erasure-coded group
+// must keep what such a mutation replaces while fewer than minSize are in sync.
+//
+// Shards, of an erasure-coded pool. What counts as in sync is different shards
+// (PlacementGroup::inSync), and members are not like each other:
+//   - The first of the first list holds shard 0, and so on. After that, whoever has a shard keeps
+//     it, down or up, as long as it is in one of the lists or in the target: it only has to catch
+//     up when it is back. The primary may hold any shard.
+//   - Who comes into the target gets a shard that nobody else in the target holds. A surplus member
+//     may hold it: the shard moves from it to the newcomer, and both are members until that is in
+//     sync and rule 2 holds.
+//   - Members of the target hold different shards, or the target could be wholly in sync with
+//     a shard missing. Where changes of the target bring two holders of one shard together, the
+//     one in sync keeps it, and the other begins anew with another.
 #pragma once
 
 #include "mds/cluster/placement.h"

@@ -2,9 +2,10 @@
 // it ever registers, is refused its old id.
 //
 // Errors: kNotFound, kBusy (it is up, or some group may need what it holds; `force` is for groups
-// that have another member, which then holds every acknowledged write too).
+// whose other members hold every acknowledged write too: one copy, or enough different shards).
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "mds/ops/groups.h"
 #include "mds/ops/ops.h"
@@ -28,26 +29,30 @@ Result<void> osdRemove(OpContext& ctx, schema::OsdRemove::Reader args) {
                                  std::to_string(id.value) +
                                  "), wait until it holds nothing, and stop its daemon first");
   ClusterState& cluster = ctx.changeCluster();
-  size_t needed = 0, alone = 0;
+  size_t needed = 0, lost = 0;
   std::string pools;
   for (auto& [poolId, pool] : cluster.map.pools) {
     size_t here = 0;
     for (PlacementGroup& group : pool.pgs) {
-      const bool only = group.osds == std::vector{id};
       const bool member = drop(group.osds, id);
       if (!drop(group.complete, id) && !member) continue;
       ++here;
-      alone += only ? 1 : 0;
+      PlacementGroup rest = group;
+      rest.osds.insert(rest.osds.end(), group.complete.begin(), group.complete.end());
+      lost += rest.inSync() < pool.needed() ? 1 : 0;
+      // It was the last one heard of. A group without a list would be taken for a new one.
+      if (group.osds.empty()) group.osds = std::exchange(group.complete, {});
       group.epoch = MapEpoch(cluster.map.epoch.value + 1);
     }
     if (here == 0) continue;
     needed += here;
     pools += (pools.empty() ? "" : ", ") + pool.name;
   }
-  if (alone > 0)
-    return fail(Errc::kBusy, name + " is the last in sync of " + std::to_string(alone) +
+  if (lost > 0)
+    return fail(Errc::kBusy, name + " holds what " + std::to_string(lost) +
                                  " placement groups of " + pools +
-                                 ": what they hold would be lost; start its daemon again");
+                                 " cannot do without: their data would be lost; start its daemon "
+                                 "again");
   if (needed > 0 && !args.getForce())
     return fail(Errc::kBusy, name + " may be needed by " + std::to_string(needed) +
                                  " placement groups of " + pools +

@@ -53,17 +53,14 @@ Task<Result<void>> GroupReports::report(OsdId reporter,
   co_return co_await propose(std::move(believed));
 }
 
-// Whether the group would have too few members by what is said of it, and had enough before.
+// Whether the group would have too few in sync by what is said of it, and had enough before.
 bool GroupReports::needsHearing(const GroupKey& key, const std::vector<Change>& changes) const {
   const PlacementGroup& group = **state_.map().group(key.first, key.second);
   const size_t minSize = state_.map().pool(key.first)->minSize;
-  size_t left = group.osds.size();
-  for (OsdId id : group.osds)
-    left -=
-        std::ranges::any_of(changes, [id](const auto& c) { return c.member == id && !c.synced; })
-            ? 1
-            : 0;
-  return group.osds.size() >= minSize && left < minSize;
+  PlacementGroup left = group;
+  for (const Change& c : changes)
+    if (!c.synced) std::erase(left.osds, c.member);
+  return group.inSync() >= minSize && left.inSync() < minSize;
 }
 
 void GroupReports::open(const GroupKey& key, OsdId reporter, const std::vector<Change>& changes) {

@@ -11,7 +11,7 @@ namespace {
 constexpr uint8_t kRecordVersion = 1;
 // Of the whole database, in the counters record. A reader refuses incompat bits it does not know
 // and ignores compat bits.
-constexpr uint8_t kFormatVersion = 2;
+constexpr uint8_t kFormatVersion = 3;
 enum Incompat : uint64_t {
   // The map's fence and the writers of inodes: a program that does not know them would let expired
   // sessions write again.
@@ -393,6 +393,8 @@ std::string encodeGroup(const PlacementGroup& g) {
     out.varint(list->size());
     for (auto id : *list) out.varint(id.value);
   }
+  out.varint(g.shards.size());
+  for (auto [id, shard] : g.shards) out.varint(id.value).u8(shard);
   return out.take();
 }
 
@@ -404,6 +406,10 @@ Result<PlacementGroup> decodeGroup(std::string_view key, std::string_view value)
   for (auto* list : {&g.osds, &g.joining, &g.complete}) {
     uint64_t n = in.varint();
     for (; n > 0 && !in.failed(); --n) list->emplace_back(in.varint32());
+  }
+  for (uint64_t n = in.varint(); n > 0 && !in.failed(); --n) {
+    const OsdId id(in.varint32());
+    g.shards[id] = in.u8();
   }
   if (version != kRecordVersion || !in.done()) return fail(damaged(key, version));
   return g;

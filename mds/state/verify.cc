@@ -292,8 +292,27 @@ class Verifier {
       say("a group of pool " + pool.name + " counts on an OSD that is down");
     if (group.osds.empty() && !(group.joining.empty() && group.complete.empty()))
       say("a group of pool " + pool.name + " has members and nobody in sync");
-    if (!group.complete.empty() && group.osds.size() >= pool.minSize)
+    if (!group.complete.empty() && group.inSync() >= pool.minSize)
       say("a group of pool " + pool.name + " trusts who has missed writes");
+    checkShards(pool, group);
+  }
+
+  void checkShards(const Pool& pool, const PlacementGroup& group) {
+    if (!pool.erasureCoded() || group.osds.empty()) {
+      if (!group.shards.empty()) say("a group of pool " + pool.name + " has shards for nothing");
+      return;
+    }
+    for (const auto* list : {&group.osds, &group.joining, &group.complete})
+      for (OsdId id : *list)
+        if (!group.shards.contains(id)) say("a member of pool " + pool.name + " has no shard");
+    for (const auto& [id, shard] : group.shards) {
+      if (shard >= pool.width()) say("pool " + pool.name + " has no such shard");
+      if (state_.cluster.map.osd(id) == nullptr) say("a shard lies on an OSD that does not exist");
+    }
+    std::set<uint8_t> joining;
+    for (OsdId id : group.joining)
+      if (!joining.insert(group.shardOf(id)).second)
+        say("two OSDs join pool " + pool.name + " for one shard");
   }
 
   void checkFence() {

@@ -40,7 +40,7 @@ ClusterMap sample() {
   p.failureDomain = schema::FailureDomain::HOST;
   p.stripeUnit = 65536;
   p.minSize = 2;
-  p.pgs = {{MapEpoch{5}, {OsdId{1}, OsdId{3}}, {OsdId{2}}, {}}, {MapEpoch{6}, {}, {}, {}}};
+  p.pgs = {{MapEpoch{5}, {OsdId{1}, OsdId{3}}, {OsdId{2}}, {}, {}}, {MapEpoch{6}, {}, {}, {}, {}}};
   map.pools[p.id] = p;
   p.id = PoolId{2};
   p.name = "cold";
@@ -119,6 +119,31 @@ TEST_CASE("a pool says its redundancy and its width") {
   CHECK(map.poolByName("default")->width() == 2);
   CHECK(map.poolByName("cold")->redundancy() == "4+2");
   CHECK(map.poolByName("cold")->width() == 6);
+}
+
+TEST_CASE("what is in sync: copies, or different shards") {
+  PlacementGroup g;
+  CHECK(g.inSync() == 0);
+  g.osds = {OsdId{1}, OsdId{2}, OsdId{3}};
+  CHECK(g.inSync() == 3);
+  g.shards = {{OsdId{1}, 0}, {OsdId{2}, 4}, {OsdId{3}, 4}, {OsdId{4}, 1}};
+  CHECK(g.inSync() == 2);
+  CHECK(g.shardOf(OsdId{3}) == 4);
+}
+
+TEST_CASE("a map says which shard each member holds, and nothing of others") {
+  ClusterMap map;
+  map.pools[PoolId{2}].id = PoolId{2};
+  PlacementGroup& g = map.pools[PoolId{2}].pgs.emplace_back();
+  g.osds = {OsdId{7}, OsdId{3}};
+  g.joining = {OsdId{9}};
+  g.complete = {OsdId{5}};
+  g.shards = {{OsdId{7}, 1}, {OsdId{3}, 19}, {OsdId{9}, 0}, {OsdId{5}, 2}, {OsdId{6}, 3}};
+  capnp::MallocMessageBuilder message;
+  map.write(message.initRoot<schema::ClusterMap>());
+  const ClusterMap back = ClusterMap::read(message.getRoot<schema::ClusterMap>());
+  CHECK(back.pool(PoolId{2})->pgs[0].shards ==
+        std::map<OsdId, uint8_t>{{OsdId{7}, 1}, {OsdId{3}, 19}, {OsdId{9}, 0}});
 }
 
 TEST_CASE("chunks with consecutive ids spread evenly over the groups") {

@@ -171,3 +171,57 @@ TEST_CASE("poolRemove: only a pool that nothing uses") {
   CHECK(mds->map().pools.size() == 1);
   CHECK(mds.createPool("second", 2).id() == 3);
 }
+
+TEST_CASE("poolSet: of an erasure code the smallest size and the class change, the code stays") {
+  Changes c(4, 1);
+  REQUIRE(c.mds
+              .createPool("ec", 0,
+                          [](auto p) {
+                            p.setEcData(2);
+                            p.setEcParity(2);
+                            p.setPgCount(8);
+                          })
+              .ok());
+  auto pool = [&]() -> const Pool& { return *c.mds->map().poolByName("ec"); };
+  auto set = [&](auto fill) {
+    return c.set([&](auto p) {
+      p.setName("ec");
+      fill(p);
+    });
+  };
+  auto minSize = [&](uint16_t n) {
+    return set([n](auto p) {
+      p.setSetMinSize(true);
+      p.setMinSize(n);
+    });
+  };
+  CHECK(set([](auto p) {
+          p.setSetReplicas(true);
+          p.setReplicas(3);
+        }) == Errc::kInvalid);
+  for (uint16_t n : {1, 5}) CHECK(minSize(n) == Errc::kInvalid);
+  CHECK(minSize(4) == Errc::kOk);
+  CHECK(minSize(2) == Errc::kOk);
+  CHECK(c.mds.osdState(1, false).ok());
+  CHECK(minSize(4) == Errc::kInvalid);  // three have it
+  CHECK(minSize(3) == Errc::kOk);
+  CHECK(c.mds.osdState(1, true).ok());
+
+  for (uint64_t uuid = 11; uuid <= 14; ++uuid)
+    c.mds.addOsd(uuid, [](auto o) { o.setDeviceClass(schema::DeviceClass::HDD); });
+  CHECK(set([](auto p) {
+          p.setSetClass(true);
+          p.setDeviceClass(schema::DeviceClass::HDD);
+        }) == Errc::kOk);
+  for (int round = 0; round < 2; ++round) {
+    std::vector<Mds::Report> reports;
+    for (uint32_t pg = 0; pg < pool().pgs.size(); ++pg)
+      for (OsdId id : pool().pgs[pg].joining) reports.push_back({id, true, pg, pool().id});
+    CHECK(c.mds.report(reports).ok());
+  }
+  for (const auto& g : pool().pgs) {
+    CHECK(g.inSync() == 4);
+    CHECK(g.shards.size() == 4);
+    for (OsdId id : g.osds) CHECK(id.value >= 5);
+  }
+}

@@ -166,10 +166,19 @@ TEST_CASE("records: a newer version is refused as such, damage as damage, neithe
 }
 
 TEST_CASE("records: what the map holds comes back") {
-  PlacementGroup g{MapEpoch(7), {OsdId(3), OsdId(1)}, {OsdId(4)}, {OsdId(9), OsdId(2)}};
+  PlacementGroup g{MapEpoch(7), {OsdId(3), OsdId(1)}, {OsdId(4)}, {OsdId(9), OsdId(2)}, {}};
   auto group = decodeGroup("Mg00000000", encodeGroup(g));
   REQUIRE(group.has_value());
   CHECK(*group == g);
+  CHECK(encodeGroup(g) == std::string("\1\7\2\3\1\1\4\2\11\2\0", 11));
+  g.shards = {{OsdId(300), 19}, {OsdId(3), 0}, {OsdId(1), 2}};
+  const std::string value = encodeGroup(g);
+  CHECK(value == std::string("\1\7\2\3\1\1\4\2\11\2\3\1\2\3\0\254\2\23", 18));
+  group = decodeGroup("Mg00000000", value);
+  REQUIRE(group.has_value());
+  CHECK(*group == g);
+  for (size_t n = 0; n < value.size(); ++n)
+    CHECK(decodeGroup("Mg00000000", value.substr(0, n)).error().code == Errc::kCorrupt);
   OsdEntry o;
   o.uuid = {1, 2};
   for (int flags = 0; flags < 16; ++flags) {
@@ -257,10 +266,10 @@ Error openWith(std::string_view key, std::string_view value) {
 
 TEST_CASE("open: a newer format, damage and a foreign database are told apart") {
   auto newer = encodeCounters({});
-  newer[0] = 3;
+  newer[0] = 4;
   CHECK(openWith("N", newer).code == Errc::kVersion);
   auto older = encodeCounters({});
-  older[0] = 1;
+  older[0] = 2;
   CHECK(openWith("N", older).code == Errc::kVersion);
   CHECK(openWith("N", older).message.find("make the cluster anew") != std::string::npos);
   auto unknownFeature = encodeCounters({});
