@@ -143,12 +143,20 @@ schema::FailureDomain chooseFailureDomain(const ClusterMap& map, const Pool& poo
                                                        : schema::FailureDomain::OSD;
 }
 
+size_t groupBytes(const Pool& pool) {
+  constexpr size_t kPgBytes = 32;  // the epoch and three pointers
+  constexpr auto words = [](size_t bytes) { return (bytes + 7) / 8 * 8; };
+  const size_t lists = 2 * words(pool.width() * sizeof(uint32_t));
+  return kPgBytes + lists + (pool.erasureCoded() ? words(2 * pool.width()) : 0);
+}
+
 uint32_t choosePgCount(const ClusterMap& map, const Pool& pool) {
   uint64_t usableOsds = 0;
   for (const auto& [id, osd] : map.osds) usableOsds += usable(osd, pool) ? 1 : 0;
   const uint64_t wanted = usableOsds * 100 / std::max<size_t>(pool.width(), 1);
-  return static_cast<uint32_t>(
-      std::clamp<uint64_t>(std::bit_ceil(std::max<uint64_t>(wanted, 1)), kMinPgCount, kMaxPgCount));
+  const uint64_t most = std::min<uint64_t>(kMaxPgCount, kMaxPoolBytes / groupBytes(pool));
+  return static_cast<uint32_t>(std::clamp<uint64_t>(std::bit_ceil(std::max<uint64_t>(wanted, 1)),
+                                                    kMinPgCount, std::bit_floor(most)));
 }
 
 }  // namespace cairn::mds

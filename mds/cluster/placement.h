@@ -52,11 +52,15 @@ size_t usableDomains(const ClusterMap& map, const Pool& pool);
 schema::FailureDomain chooseFailureDomain(const ClusterMap& map, const Pool& pool);
 
 // Groups of a new pool: a power of two, about 100 copies an OSD, in [128, 8192]. It stays for the
-// pool's life, so small clusters get room to grow to about 40 OSDs with an even spread. The upper
-// bound is the map's: it travels whole, in one message of at most 1 MiB, at up to 56 bytes a group.
+// pool's life, so small clusters get room to grow to about 40 OSDs with an even spread. The map
+// travels whole, in one message of at most 1 MiB, so a pool takes no more of it than kMaxPoolBytes:
+// 8192 groups of four, 2048 of 16+4.
 uint32_t choosePgCount(const ClusterMap& map, const Pool& pool);
 inline constexpr uint32_t kMinPgCount = 128;
 inline constexpr uint32_t kMaxPgCount = 8192;
+inline constexpr size_t kMaxPoolBytes = 512 << 10;
+// What a group of the pool takes in the message, with as many joining as there are in sync.
+size_t groupBytes(const Pool& pool);
 
 // -log2((x + 1) / 2^64) in 1/2^32, within 2^-24: 0 for the largest x, 64 * 2^32 for 0. Exposed for
 // its test.

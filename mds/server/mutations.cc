@@ -130,18 +130,13 @@ bool isOutsideSessions(Mutation::Which which) {
 // What the map takes in a message, about. It travels whole, so it has to fit one.
 constexpr size_t kMaxMapBytes = 768u << 10;
 
-size_t groupsBytes(uint64_t groups, size_t width) {
-  constexpr size_t kPgBytes = 24;
-  return groups * (kPgBytes + 2 * roundUp(width * sizeof(uint32_t), 8));  // all may be joining
-}
-
 size_t mapBytes(const ClusterMap& map) {
   constexpr size_t kOsdBytes = 136, kPoolBytes = 64;
   size_t bytes = 0;
   for (const auto& [id, osd] : map.osds)
     bytes += kOsdBytes + osd.addr.size() + osd.host.size() + osd.rack.size();
   for (const auto& [id, pool] : map.pools)
-    bytes += kPoolBytes + pool.name.size() + groupsBytes(pool.pgs.size(), pool.width());
+    bytes += kPoolBytes + pool.name.size() + pool.pgs.size() * groupBytes(pool);
   return bytes;
 }
 
@@ -155,14 +150,15 @@ Result<void> checkMapFits(const ClusterMap& map, Mutation::Reader m) {
     pool.ecParity = p.getEcParity();
     pool.deviceClass = p.getDeviceClass();
     pool.anyClass = p.getAnyClass();
-    more =
-        groupsBytes(p.getPgCount() != 0 ? p.getPgCount() : choosePgCount(map, pool), pool.width());
+    more = (p.getPgCount() != 0 ? p.getPgCount() : choosePgCount(map, pool)) * groupBytes(pool);
   } else if (m.isPoolSet()) {
     auto set = m.getPoolSet();
     const Pool* pool = map.poolByName(std::string_view(set.getName().cStr(), set.getName().size()));
-    if (pool != nullptr && set.getSetReplicas() && set.getReplicas() > pool->replicas)
-      more = groupsBytes(pool->pgs.size(), set.getReplicas()) -
-             groupsBytes(pool->pgs.size(), pool->width());
+    if (pool != nullptr && set.getSetReplicas() && set.getReplicas() > pool->replicas) {
+      Pool wider;
+      wider.replicas = set.getReplicas();
+      if (!pool->erasureCoded()) more = pool->pgs.size() * (groupBytes(wider) - groupBytes(*pool));
+    }
   } else if (m.isOsdRegister()) {
     more = 256;
   }

@@ -250,6 +250,41 @@ TEST_CASE("the number of groups is a power of two that grows with the cluster") 
   CHECK(choosePgCount(map, makePool(3, 0)) == kMaxPgCount);
 }
 
+TEST_CASE("a pool of wide groups has fewer of them, so that its map fits a message") {
+  ClusterMap map;
+  for (uint32_t i = 1; i <= 5000; ++i) addOsd(map, i, 10);
+  Pool pool;
+  pool.ecData = 4;
+  pool.ecParity = 2;
+  CHECK(choosePgCount(map, pool) == 4096);
+  pool.ecData = 16;
+  pool.ecParity = 4;
+  CHECK(choosePgCount(map, pool) == 2048);
+  // What is counted for a group is what it takes, with everybody in both lists.
+  pool.pgs.resize(2048);
+  for (auto& g : pool.pgs)
+    for (uint32_t i = 0; i < 20; ++i) {
+      g.osds.emplace_back(i + 1);
+      g.joining.emplace_back(i + 101);
+      g.shards[g.osds.back()] = g.shards[g.joining.back()] = static_cast<uint8_t>(i);
+    }
+  for (uint16_t replicas : {0, 3}) {
+    pool.replicas = replicas;
+    for (auto& g : pool.pgs) {
+      g.osds.resize(pool.width());
+      g.joining.resize(pool.width());
+      if (replicas != 0) g.shards.clear();
+    }
+    ClusterMap only;
+    only.pools[PoolId(1)] = pool;
+    capnp::MallocMessageBuilder message(1u << 20);  // one segment, as on the wire
+    only.write(message.initRoot<schema::ClusterMap>());
+    const size_t bytes = 8 * message.sizeInWords();
+    CHECK(bytes >= 2048 * groupBytes(pool));
+    CHECK(bytes < 2048 * groupBytes(pool) + 1024);
+  }
+}
+
 TEST_CASE("placement is part of the format: the same map gives the same lists for ever") {
   ClusterMap map;
   for (uint32_t i = 1; i <= 7; ++i) addOsd(map, i, 1000 * i);
