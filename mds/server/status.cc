@@ -23,24 +23,33 @@ uint64_t scaled(uint64_t raw, const Pool& pool) {
   return width == 0 ? 0 : raw / width * pool.ecData;
 }
 
+// Whether a group can do nothing before an OSD of its lists that is down is back.
+bool waitsFor(const ClusterMap& map, const Pool& pool, const PlacementGroup& pg, OsdId id) {
+  auto in = [id](const auto& list) { return std::ranges::find(list, id) != list.end(); };
+  if (in(pg.osds)) return true;
+  if (!in(pg.complete)) return false;
+  PlacementGroup up = pg;
+  std::erase_if(up.osds, [&map](OsdId member) {
+    const OsdEntry* osd = map.osd(member);
+    return osd == nullptr || !osd->up;
+  });
+  return up.inSync() < pool.needed();
+}
+
 // Of an OSD that is down: what becomes of what it held.
 std::string whatFollows(const ClusterMap& map, OsdId id, const OsdEntry& osd) {
   size_t needing = 0;
   std::string pools;
   for (const auto& [poolId, pool] : map.pools) {
     size_t here = 0;
-    for (const PlacementGroup& pg : pool.pgs)
-      here += std::ranges::find(pg.osds, id) != pg.osds.end() ||
-                      std::ranges::find(pg.complete, id) != pg.complete.end()
-                  ? 1
-                  : 0;
+    for (const PlacementGroup& pg : pool.pgs) here += waitsFor(map, pool, pg, id) ? 1 : 0;
     if (here == 0) continue;
     needing += here;
     pools += (pools.empty() ? "" : ", ") + pool.name;
   }
   if (needing > 0)
     return ": " + std::to_string(needing) + " placement groups of " + pools +
-           " wait for what it alone holds; start cairn-osd there again";
+           " wait for what it holds; start cairn-osd there again";
   if (osd.autoOut) return ", for too long: others get what it held; start it again or remove it";
   if (!osd.in) return "; it is out, and nothing waits for it";
   return ": others serve what it held; start cairn-osd there again";
@@ -54,7 +63,8 @@ std::string judgePool(const Pool& pool, const PgCounts& n) {
       text += (text.empty() ? "" : ", ") + std::to_string(groups) + " " + std::string(what);
   };
   say(n.unavailable, "take no writes until OSDs are back");
-  say(n.degraded, "have fewer copies than they should");
+  say(n.degraded, pool.erasureCoded() ? "have fewer shards than they should"
+                                      : "have fewer copies than they should");
   if (text.empty()) return text;
   return "pool " + pool.name + ": of " + std::to_string(pool.pgs.size()) + " placement groups " +
          text;
@@ -134,9 +144,11 @@ std::map<PoolId, uint64_t> poolBytes(const ClusterMap& map,
                                      const std::map<PoolId, uint64_t>& chunks) {
   uint64_t used = 0, shares = 0;
   for (const auto& [id, osd] : map.osds) used += osd.bytesUsed;
+  // Of a code, all shards of a chunk together are its width over what is needed.
   auto share = [&](const Pool& pool) {
+    constexpr uint64_t kParts = 720720;  // every number of data shards divides it
     auto it = chunks.find(pool.id);
-    return it == chunks.end() ? 0 : it->second * pool.width();
+    return it == chunks.end() ? 0 : it->second * pool.width() * (kParts / pool.needed());
   };
   for (const auto& [id, pool] : map.pools) shares += share(pool);
   std::map<PoolId, uint64_t> out;

@@ -27,8 +27,8 @@ ClusterMap cluster() {
   p.name = "default";
   p.replicas = 2;
   p.pgs.resize(2);
-  p.pgs[0] = {MapEpoch{1}, {OsdId{1}, OsdId{2}}, {}, {}};
-  p.pgs[1] = {MapEpoch{1}, {OsdId{3}, OsdId{1}}, {}, {}};
+  p.pgs[0] = {MapEpoch{1}, {OsdId{1}, OsdId{2}}, {}, {}, {}};
+  p.pgs[1] = {MapEpoch{1}, {OsdId{3}, OsdId{1}}, {}, {}, {}};
   map.pools[p.id] = p;
   return map;
 }
@@ -65,6 +65,34 @@ TEST_CASE("a group is as good as the worst that is true of it") {
   CHECK(n.recovering + n.degraded == 0);
 }
 
+TEST_CASE("of an erasure code it is different shards that count") {
+  ClusterMap map = cluster();
+  Pool& pool = map.pools[PoolId{1}];
+  pool.replicas = 0;
+  pool.ecData = 2;
+  pool.ecParity = 1;
+  pool.minSize = 2;
+  pool.pgs.resize(1);
+  PlacementGroup& pg = pool.pgs[0];
+  pg.osds = {OsdId{1}, OsdId{2}, OsdId{3}};
+  pg.shards = {{OsdId{1}, 0}, {OsdId{2}, 1}, {OsdId{3}, 2}, {OsdId{4}, 1}};
+  CHECK(pgState(map, pool, pg) == PgState::kClean);
+  pg.osds = {OsdId{1}, OsdId{2}, OsdId{4}};  // shard 1 twice
+  CHECK(pgState(map, pool, pg) == PgState::kDegraded);
+  REQUIRE(judged(map).problems.size() == 1);
+  CHECK(judged(map).problems[0] ==
+        "pool default: of 1 placement groups 1 have fewer shards than they should");
+  pg.osds = {OsdId{2}, OsdId{4}};
+  CHECK(pgState(map, pool, pg) == PgState::kUnavailable);
+  // Who left in the meantime is waited for as long as the others are too few.
+  pg.complete = {OsdId{3}};
+  map.osds[OsdId{3}].up = false;
+  CHECK(judged(map).problems[0].find("1 placement groups of default wait for what it holds") !=
+        std::string::npos);
+  pg.osds = {OsdId{1}, OsdId{2}};
+  CHECK(judged(map).problems[0].find("others serve what it held") != std::string::npos);
+}
+
 TEST_CASE("an OSD that is down is named, with what follows") {
   ClusterMap map = cluster();
   Pool& pool = map.pools[PoolId{1}];
@@ -83,7 +111,7 @@ TEST_CASE("an OSD that is down is named, with what follows") {
   h = judged(map);
   CHECK(h.text == "unavailable");
   REQUIRE(h.problems.size() == 3);
-  CHECK(h.problems[0].find("1 placement groups of default wait for what it alone holds") !=
+  CHECK(h.problems[0].find("1 placement groups of default wait for what it holds") !=
         std::string::npos);
   CHECK(h.problems[2].find("1 take no writes until OSDs are back, 1 have fewer copies") !=
         std::string::npos);
@@ -142,4 +170,11 @@ TEST_CASE("used bytes are shared out by the pools' chunks") {
   CHECK(bytes[PoolId{1}] == 30 * kGiB);
   CHECK(bytes[PoolId{2}] == 60 * kGiB);
   CHECK(poolBytes(map, {})[PoolId{1}] == 0);
+  // Of a 2+2 code 10 chunks take what 10 take twice.
+  Pool& code = map.pools[PoolId{2}];
+  code.replicas = 0;
+  code.ecData = code.ecParity = 2;
+  bytes = poolBytes(map, {{PoolId{1}, 10}, {PoolId{2}, 10}});
+  CHECK(bytes[PoolId{1}] == 30 * kGiB);
+  CHECK(bytes[PoolId{2}] == 30 * kGiB);
 }
