@@ -181,6 +181,13 @@ with Cluster("bad-input", osds=1, replicas=1, osd_size="512MiB") as c:
     refused([CAIRN, "stat", "/etc/passwd"], "/etc/passwd", "Cairn")
     refused([CAIRN, "layout", "set", c.mount, "--pool", "nonesuch"], "nonesuch")
     refused([CAIRN, "pool", "create", "default", "--replicas", "1", "--data", c.data], "default", "already")
+    create = [CAIRN, "pool", "create", "code", "--data", c.data]
+    refused([*create, "--ec", "4-2"], "4-2", r"K\+M", code=2)
+    refused([*create, "--ec", "1+1"], "K from 2 to 16", "M from 1 to 4")
+    refused([*create, "--ec", "2+1", "--stripe-unit", "48KiB"], "power of two", "4 KiB")
+    refused([*create, "--ec", "2+1", "--min-size", "4"], r"2\+1", "from 2 to 3")
+    refused([*create, "--ec", "2+1", "--replicas", "3"], "--ec", "--replicas", code=2)
+    refused([*create, "--stripe-unit", "64KiB"], "--ec", code=2)
 
     say("a store of another cluster")
     with Cluster("bad-input-other", osds=1, replicas=1, osd_size="512MiB", mounted=False) as other:

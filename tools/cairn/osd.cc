@@ -206,7 +206,7 @@ void addOsdAdminCommands(CLI::App& osd, int& exitCode) {
   in->callback([o = inOptions, &exitCode] { exitCode = setIn(*o, true); });
   auto [rm, rmOptions] = command("rm", "Forget one that is down and holds nothing that is needed");
   rm->add_flag("--force", rmOptions->force,
-               "Even if groups that are down list it, where each has another member");
+               "Even if groups that are down list it, where the others have all of the data");
   rm->callback([o = rmOptions, &exitCode] { exitCode = removeOsd(*o); });
   auto [weigh, weighOptions] = command("reweight", "Set its share of the data");
   weigh->add_option("WEIGHT", weighOptions->weight, "1 for 1 TiB, or auto: by its size")

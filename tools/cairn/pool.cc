@@ -2,12 +2,16 @@
 #include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
+#include <limits>
+#include <optional>
 
 #include "common/config/config.h"
 #include "common/schema/osd.capnp.h"
 #include "tools/cairn/cluster_view.h"
 #include "tools/cairn/command.h"
+#include "tools/cairn/erasure_code.h"
 
 namespace cairn::tools {
 
@@ -19,15 +23,51 @@ namespace {
 struct PoolOptions {
   Target target;
   std::string name, deviceClass = "any", failureDomain = "auto";
+  std::optional<std::string> ec, stripeUnit;
   unsigned replicas = 3, minSize = 0;
 };
 
-Task<Result<void>> createPool(Env& env, std::vector<Endpoint> servers, const PoolOptions& o) {
+struct Redundancy {
+  uint16_t replicas = 0;
+  ErasureCode code;         // unless there are replicas
+  uint32_t stripeUnit = 0;  // 0: what is usual
+
+  [[nodiscard]] std::string text() const {
+    if (replicas != 0) return std::to_string(replicas) + (replicas == 1 ? " copy" : " copies");
+    return std::to_string(code.data) + " data and " + std::to_string(code.parity) +
+           " parity shards";
+  }
+};
+
+Result<Redundancy> redundancyOf(const PoolOptions& o) {
+  Redundancy r;
+  if (!o.ec) {
+    r.replicas = static_cast<uint16_t>(o.replicas);
+    return r;
+  }
+  auto code = parseErasureCode(*o.ec);
+  TRY(code);
+  r.code = *code;
+  if (!o.stripeUnit) return r;
+  auto bytes = parseBytes(*o.stripeUnit);
+  TRY(bytes);
+  if (*bytes == 0 || *bytes > std::numeric_limits<uint32_t>::max())
+    return fail(Errc::kInvalid,
+                "a stripe unit is a power of two from 4 KiB to 1 MiB, not " + *o.stripeUnit);
+  r.stripeUnit = static_cast<uint32_t>(*bytes);
+  return r;
+}
+
+Task<Result<void>> createPool(Env& env, std::vector<Endpoint> servers, const PoolOptions& o,
+                              Redundancy redundancy) {
   MdsConnection connection(env, std::move(servers));
   auto reply = co_await connection.ask([&](schema::MdsRequest::Builder b) {
     auto p = b.initMutate().initPoolCreate();
     p.setName(o.name);
-    p.setReplicas(static_cast<uint16_t>(o.replicas));
+    p.setReplicas(redundancy.replicas);
+    p.setEcData(redundancy.code.data);
+    p.setEcParity(redundancy.code.parity);
+    p.setStripeUnit(redundancy.stripeUnit);
     p.setMinSize(static_cast<uint16_t>(o.minSize));
     p.setAnyClass(o.deviceClass == "any");
     p.setDeviceClass(o.deviceClass == "hdd" ? schema::DeviceClass::HDD : schema::DeviceClass::SSD);
@@ -38,8 +78,7 @@ Task<Result<void>> createPool(Env& env, std::vector<Endpoint> servers, const Poo
   });
   co_await connection.close();
   CO_TRY(reply);
-  std::cout << "pool " << o.name << " keeps " << o.replicas
-            << (o.replicas == 1 ? " copy" : " copies")
+  std::cout << "pool " << o.name << " keeps " << redundancy.text()
             << "; new files use it under directories with: cairn layout set DIR --pool " << o.name
             << "\n";
   co_return Result<void>{};
@@ -88,17 +127,19 @@ Task<Result<void>> layoutGet(Env& env, MountedPath at, std::string path, bool as
   CO_TRY(f);
   const Pool* p = f->cluster.map.pool(f->pool);
   std::string redundancy = p == nullptr ? "?" : p->redundancy();
-  if (asJson)
-    std::cout << nlohmann::json{{"path", path},
-                                {"pool", poolName(*f, f->pool)},
-                                {"redundancy", redundancy},
-                                {"chunk_bytes", kChunkSize}}
-                     .dump(2)
-              << "\n";
-  else
+  const uint32_t stripeUnit = p == nullptr ? 0 : p->stripeUnit;
+  if (asJson) {
+    nlohmann::json j = {{"path", path},
+                        {"pool", poolName(*f, f->pool)},
+                        {"redundancy", redundancy},
+                        {"chunk_bytes", kChunkSize}};
+    if (stripeUnit != 0) j["stripe_unit_bytes"] = stripeUnit;
+    std::cout << j.dump(2) << "\n";
+  } else
     std::cout << path << ": pool " << poolName(*f, f->pool) << " (" << redundancy << "), chunks of "
-              << formatBytes(kChunkSize) << (at.isDirectory ? "; new files in it inherit this" : "")
-              << "\n";
+              << formatBytes(kChunkSize)
+              << (stripeUnit == 0 ? "" : ", stripe units of " + formatBytes(stripeUnit))
+              << (at.isDirectory ? "; new files in it inherit this" : "") << "\n";
   co_return Result<void>{};
 }
 
@@ -126,6 +167,7 @@ struct ChunkView {
   PoolId pool;
   PgIndex pg;
   std::vector<OsdId> osds;
+  std::vector<unsigned> shards;       // which each of them holds; none in a pool of copies
   std::vector<std::string> versions;  // as each of them says
 };
 
@@ -168,11 +210,15 @@ void printFile(const std::string& path, const FileView& f, const std::vector<Chu
             << formatBytes(f.size) << "), modified " << timeText(f.mtimeNs) << "\n  pool "
             << poolName(f, f.pool) << ", " << f.chunkCount << " chunks\n";
   if (chunks.empty()) return;
+  const bool shards = std::ranges::any_of(chunks, [](const auto& c) { return !c.shards.empty(); });
   std::vector<std::vector<std::string>> rows = {
-      {"  INDEX", "CHUNK", "GROUP", "OSDS (primary first)", "VERSIONS"}};
+      {"  INDEX", "CHUNK", "GROUP", shards ? "OSDS:SHARDS (primary first)" : "OSDS (primary first)",
+       "VERSIONS"}};
   for (const auto& c : chunks) {
     std::string osds, versions;
-    for (OsdId id : c.osds) osds += (osds.empty() ? "" : ",") + std::to_string(id.value);
+    for (size_t i = 0; i < c.osds.size(); ++i)
+      osds += (i == 0 ? "" : ",") + std::to_string(c.osds[i].value) +
+              (c.shards.empty() ? "" : ":" + std::to_string(c.shards[i]));
     for (const auto& v : c.versions) versions += (versions.empty() ? "" : ",") + v;
     rows.push_back({"  " + std::to_string(c.index), std::to_string(c.id.value),
                     std::to_string(c.pool.value) + "." + std::to_string(c.pg.value), osds,
@@ -201,10 +247,13 @@ Task<Result<void>> statPath(Env& env, MountedPath at, std::string path, bool asJ
       break;
     }
     for (auto c : reply->body<schema::MdsReply>().getChunks().getChunks()) {
-      ChunkView v{c.getIndex(), ChunkId(c.getChunk()), PoolId(c.getPool()), {}, {}, {}};
+      ChunkView v{c.getIndex(), ChunkId(c.getChunk()), PoolId(c.getPool()), {}, {}, {}, {}};
       if (const Pool* pool = f->cluster.map.pool(v.pool); pool != nullptr && !pool->pgs.empty()) {
         v.pg = pool->pgOf(v.id);
-        v.osds = pool->pgs[v.pg.value].osds;
+        const PlacementGroup& group = pool->pgs[v.pg.value];
+        v.osds = group.osds;
+        if (pool->erasureCoded())
+          for (OsdId id : group.osds) v.shards.push_back(group.shardOf(id));
       }
       co_await askVersions(env, *f, v);
       chunks.push_back(std::move(v));
@@ -234,6 +283,7 @@ Task<Result<void>> statPath(Env& env, MountedPath at, std::string path, bool asJ
                            {"pg", std::to_string(c.pool.value) + "." + std::to_string(c.pg.value)},
                            {"osds", osds},
                            {"versions", c.versions}});
+    if (!c.shards.empty()) j["chunks"].back()["shards"] = c.shards;
   }
   std::cout << j.dump(2) << "\n";
   co_return Result<void>{};
@@ -269,13 +319,28 @@ void addPoolCommand(CLI::App& app, int& exitCode) {
   auto o = std::make_shared<PoolOptions>();
   addTargetOptions(*create, o->target);
   create->add_option("NAME", o->name, "Its name")->required();
-  create->add_option("--replicas", o->replicas, "Copies of every chunk (default: 3)")
-      ->check(CLI::Range(1, 7))
-      ->type_name("N");
+  auto* replicas =
+      create->add_option("--replicas", o->replicas, "Copies of every chunk (default: 3)")
+          ->check(CLI::Range(1, 7))
+          ->type_name("N");
+  auto* code =
+      create
+          ->add_option("--ec", o->ec,
+                       "Instead of copies an erasure code: K data shards, from 2 to 16, and M "
+                       "parity shards, from 1 to 4; any M of them may be lost")
+          ->excludes(replicas)
+          ->type_name("K+M");
+  create
+      ->add_option("--stripe-unit", o->stripeUnit,
+                   "Of an erasure code: bytes that lie together on one shard, a power of two from "
+                   "4 KiB to 1 MiB (default: 64 KiB)")
+      ->needs(code)
+      ->type_name("SIZE");
   create
       ->add_option("--min-size", o->minSize,
-                   "With fewer copies in sync writes wait (default: more than half; 1 of 2)")
-      ->check(CLI::Range(1, 7))
+                   "With fewer copies or shards in sync writes wait (default: more than half of "
+                   "the copies, 1 of 2; K+1 shards, or K if M is 1)")
+      ->check(CLI::Range(1, 20))
       ->type_name("N");
   create->add_option("--class", o->deviceClass, "Devices to use: ssd, hdd or any (default: any)")
       ->check(CLI::IsMember({"ssd", "hdd", "any"}))
@@ -293,7 +358,14 @@ void addPoolCommand(CLI::App& app, int& exitCode) {
       exitCode = 1;
       return;
     }
-    exitCode = runInWorld([&](Env& env, UringReactor&) { return createPool(env, *servers, *o); });
+    auto redundancy = redundancyOf(*o);
+    if (!redundancy) {
+      printError(redundancy.error());
+      exitCode = 2;
+      return;
+    }
+    exitCode = runInWorld(
+        [&](Env& env, UringReactor&) { return createPool(env, *servers, *o, *redundancy); });
   });
 }
 

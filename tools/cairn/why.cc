@@ -68,6 +68,13 @@ std::string allDown(const ClusterView& view) {
   return inWords(down);
 }
 
+// What counts as in sync: copies, or different shards.
+std::string partsText(const Pool& pool, size_t n) {
+  const char* parts =
+      pool.erasureCoded() ? (n == 1 ? " shard" : " shards") : (n == 1 ? " copy" : " copies");
+  return std::to_string(n) + parts;
+}
+
 // What the map says that operations in the group wait on; empty: nothing.
 std::string mapSays(const ClusterView& view, const Pool& pool, const PlacementGroup& pg) {
   if (pg.osds.empty())
@@ -75,17 +82,23 @@ std::string mapSays(const ClusterView& view, const Pool& pool, const PlacementGr
   std::vector<std::string> down;
   for (OsdId id : pg.osds)
     if (!isUp(view.map, id)) down.push_back(downText(view, id));
+  const std::string nobodyElse = pool.erasureCoded()
+                                     ? ", and too few others that are up have their shards of all "
+                                       "that was written; start "
+                                     : ", and no other that is up has all that was written; start ";
   if (down.size() == pg.osds.size())
-    return inWords(down) + ", and no other that is up has all that was written; start " +
-           (down.size() == 1 ? "it" : "them") + " again";
+    return inWords(down) + nobodyElse + (down.size() == 1 ? "it" : "them") + " again";
   if (!down.empty())
     return inWords(down) + " and is being taken out of the group; others serve it then";
-  if (pg.osds.size() >= pool.minSize) return {};
+  const size_t inSync = pg.inSync();
+  if (inSync >= pool.minSize) return {};
   const std::string away = allDown(view);
-  return "writes need " + std::to_string(pool.minSize) + " copies in sync, and there " +
-         (pg.osds.size() == 1 ? "is " : "are ") + std::to_string(pg.osds.size()) + ", on " +
-         inWords(pg.osds) + "; reads go on" +
-         (pg.joining.empty() ? "" : "; " + inWords(pg.joining) + " being made equal") +
+  const bool readable = inSync >= pool.needed();
+  return (readable ? "writes need " + partsText(pool, pool.minSize)
+                   : "reads need " + partsText(pool, pool.needed())) +
+         " in sync, and there " + (inSync == 1 ? "is " : "are ") + std::to_string(inSync) +
+         ", on " + inWords(pg.osds) + (readable ? "; reads go on" : "; nothing goes on") +
+         (pg.joining.empty() || !readable ? "" : "; " + inWords(pg.joining) + " being made equal") +
          (away.empty() ? "" : "; " + away);
 }
 
@@ -183,13 +196,14 @@ void printServed(const ClusterMap& map, const std::vector<NeededGroup>& groups) 
     const PlacementGroup& pg = **map.group(g.pool, g.pg);
     if (std::ranges::find(primaries, pg.osds.front()) == primaries.end())
       primaries.push_back(pg.osds.front());
-    fewest = std::min(fewest, pg.osds.size());
+    fewest = std::min(fewest, pg.inSync());
     joining += pg.joining.size();
   }
   std::ranges::sort(primaries);
   std::cout << "nothing: " << groupsText(map, all) << (all.size() == 1 ? " is" : " are")
-            << " served by " << inWords(primaries) << "; " << fewest
-            << (fewest == 1 ? " copy" : " copies") << (all.size() == 1 ? "" : " or more");
+            << " served by " << inWords(primaries) << "; "
+            << partsText(*map.pool(groups.front().pool), fewest)
+            << (all.size() == 1 ? "" : " or more");
   if (joining > 0) std::cout << ", " << joining << " being made equal";
   std::cout << "\n";
 }
