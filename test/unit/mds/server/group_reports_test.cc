@@ -170,6 +170,41 @@ TEST_CASE("who is in the way of nothing is believed at once") {
   CHECK(w.map().poolByName("two")->pgs[0].osds == Osds{group.osds[0]});
 }
 
+TEST_CASE("of a code nobody is taken out without whom nothing could be read") {
+  World w;
+  Peer admin(w.rig.world, "admin", {Role::ADMIN, {}, 0});
+  auto made = admin.call([](auto r) {
+    auto p = r.initMutate().initPoolCreate();
+    p.setName("code");
+    p.setEcData(2);
+    p.setEcParity(1);
+    p.setAnyClass(true);
+    p.setPgCount(8);
+  });
+  REQUIRE(made.code() == Errc::kOk);
+  auto group = [&] { return w.map().poolByName("code")->pgs[0]; };
+  const PlacementGroup first = group();
+  const OsdId a = first.osds[0], b = first.osds[1], c = first.osds[2];
+  auto say = [&](OsdId member) {
+    const uint64_t epoch = group().epoch.value;
+    return w.rig.osd(a)
+        .call([&](auto r) {
+          auto change = r.initMutate().initGroupReport(1)[0];
+          change.setPool(2);
+          change.setEpoch(epoch);
+          change.setMember(member.value);
+          change.setKind(schema::GroupChange::Kind::FAILED);
+        })
+        .code();
+  };
+  CHECK(say(b) == Errc::kOk);
+  CHECK(group().osds == Osds{a, c});
+  CHECK(group().shards == first.shards);
+  CHECK(say(c) == Errc::kOk);
+  w.rig.world.run(3s);  // a hearing, in which all are heard
+  CHECK(group().osds == Osds{a, c});
+}
+
 TEST_CASE("a hearing that a restart interrupts is asked for again") {
   World w;
   const OsdId a = w.first[0], b = w.first[1], c = w.first[2];
