@@ -105,6 +105,7 @@ ClusterMap ClusterMap::read(schema::ClusterMap::Reader reader) {
       pg.osds.reserve(g.getOsds().size());
       for (uint32_t id : g.getOsds()) pg.osds.emplace_back(id);
       for (uint32_t id : g.getJoining()) pg.joining.emplace_back(id);
+      for (uint32_t id : g.getComplete()) pg.complete.emplace_back(id);
       const auto shards = g.getShards();
       for (uint32_t i = 0; i < shards.size(); ++i) {
         if (i < pg.osds.size())
@@ -169,6 +170,10 @@ void ClusterMap::write(schema::ClusterMap::Builder builder) const {
       if (!p.pgs[g].joining.empty())
         list(p.pgs[g].joining,
              pgList[g].initJoining(static_cast<uint32_t>(p.pgs[g].joining.size())));
+      if (!p.erasureCoded()) continue;
+      if (!p.pgs[g].complete.empty())
+        list(p.pgs[g].complete,
+             pgList[g].initComplete(static_cast<uint32_t>(p.pgs[g].complete.size())));
       if (p.pgs[g].shards.empty()) continue;
       const size_t members = p.pgs[g].osds.size() + p.pgs[g].joining.size();
       auto shards = pgList[g].initShards(static_cast<uint32_t>(members));

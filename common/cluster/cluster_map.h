@@ -36,8 +36,8 @@ struct PlacementGroup {
   MapEpoch epoch;              // of the last change of osds and joining
   std::vector<OsdId> osds;     // in sync: each holds every acknowledged write; first = primary
   std::vector<OsdId> joining;  // up, and being made equal by the primary; none of `osds`
-  // Of the MDS alone, not in messages: who left `osds` because it was down, while these have been
-  // too few to acknowledge anything since. So each still holds every acknowledged write too.
+  // In messages only of erasure-coded pools: who left `osds` because it was down, while these have
+  // been too few to acknowledge anything since. So each still holds every acknowledged write too.
   std::vector<OsdId> complete;
   // Of an erasure-coded pool: which shard each member holds. Also of others who are known to have
   // one (the MDS alone): an OSD that returns finds what it left. Empty in a replicated pool, whose

@@ -5,7 +5,7 @@
 // synced: a joining member moves into `osds`. failed: a member leaves `osds`, or begins anew to
 // join. It stays if fewer than Pool::needed() would be in sync without it: the last copy, or a
 // shard of the last few from which the others can be made at all. Nobody could ever make it equal
-// again. Then the rule of groups.h: who failed and is up and belongs there is joining at once. The
+// again. A member of an erasure-coded group that is `complete` is so no longer. Then the rule of groups.h: who failed and is up and belongs there is joining at once. The
 // group gets a new epoch in each case, so whatever was under way between the members under the old
 // one is over.
 //
@@ -32,6 +32,7 @@ bool move(const Pool& pool, PlacementGroup& group, OsdId member, bool synced) {
     }
     return true;
   }
+  if (!synced && pool.erasureCoded() && std::erase(group.complete, member) != 0) return true;
   if (synced || !in(group.osds)) return false;
   std::vector<OsdId> before = group.osds;
   std::erase(group.osds, member);

@@ -75,6 +75,7 @@ void forgetOthers(const std::vector<OsdId>& target, PlacementGroup& group) {
 // Whether all that a message says of the group is the same.
 bool sameMembers(const PlacementGroup& a, const PlacementGroup& b) {
   if (a.osds != b.osds || a.joining != b.joining) return false;
+  if (!a.shards.empty() && a.complete != b.complete) return false;
   auto sameShard = [&](OsdId id) { return a.shardOf(id) == b.shardOf(id); };
   return std::ranges::all_of(a.osds, sameShard) && std::ranges::all_of(a.joining, sameShard);
 }

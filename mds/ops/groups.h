@@ -23,8 +23,8 @@
 // the group then, so nothing changes in it. A member that left by report lacks a mutation, and is
 // never among them.
 // Copies that return replace those that are gone. Shards that return join those that are left, and
-// may lack a mutation that was begun and not acknowledged. So the OSDs of an erasure-coded group
-// must keep what such a mutation replaces while fewer than minSize are in sync.
+// may lack a mutation that was begun and not acknowledged. So the primary of an erasure-coded group
+// that finds such a one has them forgotten first, by report, before it makes it.
 //
 // Shards, of an erasure-coded pool. What counts as in sync is different shards
 // (PlacementGroup::inSync), and members are not like each other:

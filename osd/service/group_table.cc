@@ -123,17 +123,16 @@ void GroupTable::follow() {
     }
 }
 
-// A group of stripes that was made equal with too few to take changes still has slots that mean
-// nothing any more: once there are enough, it is done again.
+// Below what is needed to read anything the MDS may count others again that were in sync before.
 bool GroupTable::goesOn(const Group& group, const PlacementGroup& lists) const {
-  const Pool& p = *pool(group.id);
-  if (!group.active || !p.erasureCoded()) return true;
-  return lists.inSync() >= p.needed() && (group.committable || lists.inSync() < p.minSize);
+  return !group.active || lists.inSync() >= pool(group.id)->needed();
 }
 
 void GroupTable::followSize(Group& group) const {
-  if (group.active && lists(group.id)->inSync() >= pool(group.id)->minSize)
-    group.committable = true;
+  if (!group.active) return;
+  // Shards cannot take over from others: what is resolved with those in sync is certain.
+  const Pool& p = *pool(group.id);
+  if (p.erasureCoded() || lists(group.id)->inSync() >= p.minSize) group.committable = true;
 }
 
 void GroupTable::activate(const GroupRef& group, ChunkVersion last, MapEpoch epoch) {

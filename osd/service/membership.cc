@@ -17,7 +17,8 @@ Membership::Membership(Env& env, MapState& map, GroupTable& groups, MapSource& s
 // Whether the MDS can no longer come to count `member`: it does not now, and the group has another
 // epoch than any report of ours that would make it.
 bool Membership::excluded(const PlacementGroup& lists, OsdId member, const Wish& wish) const {
-  return std::ranges::count(lists.osds, member) == 0 && lists.epoch > wish.announcedAt;
+  return std::ranges::count(lists.osds, member) == 0 &&
+         std::ranges::count(lists.complete, member) == 0 && lists.epoch > wish.announcedAt;
 }
 
 Task<Result<void>> Membership::exclude(GroupRef group, OsdId member) {

@@ -136,8 +136,14 @@ Task<Result<void>> Peering::attempt(const GroupRef& group) {
 Task<Result<void>> Peering::resolve(GroupRef group, ChunkVersion committed,
                                     std::vector<Changed> changed) {
   std::optional<OsdId> failed;
-  auto done = co_await resolver_.resolve(group, committed, changed,
-                                         groups_.pool(group->id)->minSize, failed);
+  auto alone = [&]() -> Task<Result<void>> {
+    const std::vector<OsdId> others = groups_.lists(group->id)->complete;
+    for (OsdId id : others) CO_TRY(co_await membership_.exclude(group, id));
+    // They are to be asked anew whether they have what was staged.
+    if (!others.empty()) co_return fail(Errc::kUnavailable, "the group changed meanwhile");
+    co_return Result<void>{};
+  };
+  auto done = co_await resolver_.resolve(group, committed, changed, alone, failed);
   if (done || !failed) co_return done;
   const Errc code = done.error().code;
   if (*failed == map_.self()) {

@@ -38,7 +38,7 @@ Task<Result<void>> StripeResolver::sendAll(GroupRef group, OsdId to, uint8_t sha
 }
 
 Task<Result<void>> StripeResolver::chunk(GroupRef group, ChunkId chunk, ChunkVersion committed,
-                                         bool clean, std::optional<OsdId>& failed) {
+                                         const Alone& alone, std::optional<OsdId>& failed) {
   co_await atOnce_.acquire();
   struct Permit {
     Semaphore& s;
@@ -62,6 +62,7 @@ Task<Result<void>> StripeResolver::chunk(GroupRef group, ChunkId chunk, ChunkVer
     for (const StagedOp& op : all[i].staged.ops)
       if (op.number > committed) ops.emplace(op.number, op);
   }
+  if (!ops.empty()) CO_TRY(co_await alone());
   for (const auto& [number, op] : ops) {
     std::vector<const Slots*> concerned;
     for (const Slots& s : all)
@@ -82,7 +83,6 @@ Task<Result<void>> StripeResolver::chunk(GroupRef group, ChunkId chunk, ChunkVer
         co_return fail(made[i].error());
       }
   }
-  if (!clean) co_return Result<void>{};
   for (const Slots& s : all) {
     if (!s.staged.any) continue;
     auto gone = co_await replicator_.send(group, s.member, s.shard, allStaged(chunk), {}, {});
@@ -115,7 +115,7 @@ Task<Result<void>> StripeResolver::removal(GroupRef group, ChunkId chunk, ChunkV
 }
 
 Task<Result<void>> StripeResolver::resolve(GroupRef group, ChunkVersion committed,
-                                           const std::vector<Changed>& changed, size_t enough,
+                                           const std::vector<Changed>& changed, const Alone& alone,
                                            std::optional<OsdId>& failed) {
   std::map<ChunkId, ChunkVersion> removed;
   std::set<ChunkId> chunks;
@@ -126,13 +126,11 @@ Task<Result<void>> StripeResolver::resolve(GroupRef group, ChunkVersion committe
     else if (!isStaged(c.chunk))
       removed[c.chunk] = std::max(removed[c.chunk], c.version);
   }
-  const PlacementGroup* lists = groups_.lists(group->id);
-  const bool clean = lists != nullptr && lists->inSync() >= enough;
   std::vector<Task<Result<void>>> tasks;
   for (const auto& [chunk, version] : removed)
     tasks.push_back(removal(group, chunk, version, failed));
   for (ChunkId c : chunks)
-    if (!removed.contains(c)) tasks.push_back(chunk(group, c, committed, clean, failed));
+    if (!removed.contains(c)) tasks.push_back(chunk(group, c, committed, alone, failed));
   for (auto& done : co_await whenAll(env_.reactor, std::move(tasks))) CO_TRY(done);
   co_return Result<void>{};
 }

@@ -5,6 +5,7 @@
 // One reactor thread.
 #pragma once
 
+#include <functional>
 #include <set>
 
 #include "osd/service/erasure/shard_reader.h"
@@ -26,11 +27,13 @@ class StripeResolver {
         replicator_(replicator),
         atOnce_(env.reactor, 16) {}
 
-  // `changed`: what members in sync say has changed behind `committed`. With fewer in sync than
-  // `enough` shards, slots stay: members that are not counted may still need them.
-  // `failed` is who did not do what it was asked, if that is the reason of an error.
+  // `changed`: what members in sync say has changed behind `committed`. `alone` is asked before the
+  // first change is made: it makes sure that nobody comes back into the group as it was, who may
+  // not have the slot. `failed` is who did not do what it was asked, if that is the reason of an
+  // error.
+  using Alone = std::function<Task<Result<void>>()>;
   Task<Result<void>> resolve(GroupRef group, ChunkVersion committed,
-                             const std::vector<Changed>& changed, size_t enough,
+                             const std::vector<Changed>& changed, const Alone& alone,
                              std::optional<OsdId>& failed);
   // Forgets what a member has staged that is about to join; it takes no part in changes yet.
   Task<Result<void>> clear(GroupRef group, OsdId member, const std::vector<Changed>& theirs);
@@ -41,8 +44,8 @@ class StripeResolver {
     uint8_t shard;
     MemberStaged staged;
   };
-  Task<Result<void>> chunk(GroupRef group, ChunkId chunk, ChunkVersion committed, bool clean,
-                           std::optional<OsdId>& failed);
+  Task<Result<void>> chunk(GroupRef group, ChunkId chunk, ChunkVersion committed,
+                           const Alone& alone, std::optional<OsdId>& failed);
   Task<Result<void>> removal(GroupRef group, ChunkId chunk, ChunkVersion version,
                              std::optional<OsdId>& failed);
   Task<Result<MemberStaged>> stagedAt(GroupRef group, OsdId member, uint8_t shard, ChunkId chunk);

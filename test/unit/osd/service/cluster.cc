@@ -75,6 +75,8 @@ void FakeMds::newEpoch() {
           group.osds.push_back(id);
           std::erase(group.joining, id);
         }
+    std::erase_if(group.complete,
+                  [&](OsdId id) { return std::ranges::count(group.osds, id) != 0; });
   } else {
     group.complete.clear();
   }
@@ -96,6 +98,7 @@ void FakeMds::report(schema::GroupChange::Reader change) {
   if (change.getKind() == schema::GroupChange::Kind::FAILED) {
     PlacementGroup without = group;
     std::erase(without.osds, member);
+    std::erase(without.complete, member);
     if (without.inSync() < map.pools[kPool].needed()) return;
     group = std::move(without);
   } else if (std::ranges::count(group.joining, member) != 0) {
@@ -209,7 +212,7 @@ Pool striped(TestCluster::Stripes stripes) {
   pool.ecData = stripes.data;
   pool.ecParity = stripes.parity;
   pool.stripeUnit = stripes.unit * kB;
-  pool.minSize = stripes.data;  // goes on as long as anything can be read
+  pool.minSize = stripes.minSize != 0 ? stripes.minSize : stripes.data;
   return pool;
 }
 

@@ -77,6 +77,7 @@ class TestCluster {
   struct Stripes {
     uint16_t data, parity;
     uint32_t unit;
+    uint16_t minSize = 0;  // 0: goes on as long as anything can be read
   };
   explicit TestCluster(Stripes stripes, uint64_t seed = 1);
   ~TestCluster();
