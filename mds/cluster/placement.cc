@@ -144,10 +144,11 @@ schema::FailureDomain chooseFailureDomain(const ClusterMap& map, const Pool& poo
 }
 
 size_t groupBytes(const Pool& pool) {
-  constexpr size_t kPgBytes = 32;  // the epoch and three pointers
+  constexpr size_t kPgBytes = 40;  // the epoch and four pointers
   constexpr auto words = [](size_t bytes) { return (bytes + 7) / 8 * 8; };
   const size_t lists = 2 * words(pool.width() * sizeof(uint32_t));
-  return kPgBytes + lists + (pool.erasureCoded() ? words(2 * pool.width()) : 0);
+  // Who is complete is in none of the other lists.
+  return kPgBytes + lists + (pool.erasureCoded() ? words(2 * pool.width()) + 8 : 0);
 }
 
 uint32_t choosePgCount(const ClusterMap& map, const Pool& pool) {
