@@ -1,0 +1,170 @@
+"""Ways in which OSDs fail, and what is to be true meanwhile and afterwards."""
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+
+from harness import SANITIZED, check, eventually, say
+
+# Three seconds is what a user may feel at the most; machines that run tests stall by themselves.
+LONGEST = 20.0 if SANITIZED else 6.0
+LOAD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "failure_load.py")
+
+
+class Load:
+    def __init__(self, cluster, root):
+        self.stop_file = os.path.join(cluster.root, "stop")
+        if os.path.exists(self.stop_file):
+            os.unlink(self.stop_file)
+        self.process = subprocess.Popen([sys.executable, LOAD, root, self.stop_file], stdout=subprocess.PIPE)
+
+    def end(self):
+        with open(self.stop_file, "wb"):
+            pass
+        out, _ = self.process.communicate(timeout=120)
+        report = json.loads(out)
+        check(not report["errors"], f"operations failed: {report['errors'][:3]}")
+        check(not report["wrong"], f"wrong bytes: {report['wrong'][:3]}")
+        say(f"  {report['operations']} operations, the longest took {report['longest']:.2f} s: {report['of']}")
+        return report
+
+
+class Failures:
+    """What is done to the OSDs of a cluster, under files below `root` that lie in `pool`."""
+
+    def __init__(self, cluster, root, pool):
+        self.cluster, self.root, self.pool = cluster, root, pool
+
+    def groups(self):
+        return next(p["pgs"] for p in self.cluster.status()["pools"] if p["name"] == self.pool)
+
+    def whole(self):
+        counts = self.groups()
+        return counts["clean"] == sum(counts.values())
+
+    def noticed(self):
+        counts = self.groups()
+        return counts["clean"] + counts["recovering"] < sum(counts.values())
+
+    def load(self):
+        """A load that has begun to write."""
+        load = Load(self.cluster, self.root)
+        path = os.path.join(self.root, "blocks0")
+        eventually(lambda: os.path.exists(path) and os.stat(path).st_size > 0, "the load has begun", 60)
+        return load
+
+    def fail_and_return(self, names, how):
+        """OSDs fail at once in the middle of a load, and come back in the middle of it."""
+        cluster = self.cluster
+        say(f"{' and '.join(names)}: {how.name}")
+        pids = [cluster.pid(name) for name in names]
+        load = self.load()
+        try:
+            for name in names:
+                cluster.kill(name, how)
+            eventually(self.noticed, "the cluster notices", 30)
+            check(self.groups()["unavailable"] == 0, "the pool serves with fewer")
+            with open(os.path.join(self.root, "meanwhile"), "wb") as f:
+                f.write(b"x" * 100000)
+                f.flush()
+                os.fsync(f.fileno())
+            if how == signal.SIGSTOP:
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+            else:
+                cluster.up()
+            eventually(self.whole, "everything is whole again", 120)
+        finally:
+            report = load.end()
+        check(report["longest"] < LONGEST, f"an operation took {report['longest']:.1f} s")
+        check(cluster.status()["health"] == "ok", "healthy again")
+        return report["longest"]
+
+    def all_at_once(self):
+        """Power is gone, for all OSDs in the middle of a load."""
+        say("all OSDs: SIGKILL at once")
+        load = self.load()
+        try:
+            for name in self.cluster.osd_names():
+                os.kill(self.cluster.pid(name), signal.SIGKILL)
+            self.cluster.up()
+            eventually(self.whole, "everything is whole again", 120)
+        finally:
+            load.end()
+        check(self.cluster.status()["health"] == "ok", "healthy again")
+
+    def flipped_bytes(self, name):
+        """Damage all over one store: every read is right, and a scrub finds and mends it."""
+        cluster = self.cluster
+        say(f"{name}: bytes flipped all over its data")
+        files = {}
+        pick = random.Random(7)
+        for n in range(40):
+            path = os.path.join(self.root, f"kept{n}")
+            files[path] = pick.randbytes(400_000)
+            with open(path, "wb") as f:
+                f.write(files[path])
+        os.sync()
+        block = os.path.join(cluster.data, name, "block")
+        flipped = 0
+        with open(block, "r+b", buffering=0) as f:
+            end = os.fstat(f.fileno()).st_size
+            at = 2 << 20
+            while (at := os.lseek(f.fileno(), at, os.SEEK_SET)) < end - 4096 and at < (64 << 20):
+                old = os.pread(f.fileno(), 1, at + 1000)
+                os.pwrite(f.fileno(), bytes([old[0] ^ 0x40]), at + 1000)
+                flipped += 1
+                at += 64 << 10
+            os.fsync(f.fileno())
+        say(f"  {flipped} bytes")
+
+        def all_right():
+            with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
+                f.write("1")
+            for path, data in files.items():
+                with open(path, "rb") as f:
+                    check(f.read() == data, f"{path} reads as it was written")
+
+        all_right()
+        cluster.cairn("scrub", "start", "--data", cluster.data)
+
+        def progress():
+            return json.loads(cluster.cairn("scrub", "status", "--json", "--data", cluster.data))
+
+        def begun():
+            state = progress()
+            return state["groups_left"] > 0 or state["errors_found"] > 0
+
+        def scrubbed():
+            state = progress()
+            return state if state["groups_left"] == 0 else None
+
+        # The daemons say how far they are with their next heartbeat.
+        eventually(begun, "the scrub has begun", 10)
+        state = eventually(scrubbed, "the scrub is done", 300)
+        say(f"  scrub: {state['errors_found']} found, {state['errors_repaired']} repaired")
+        check(state["errors_found"] == state["errors_repaired"] > 0, "all that was found was mended")
+        check(cluster.status()["health"] == "ok", "healthy")
+        all_right()
+
+
+    def lost(self, name):
+        """A disk is gone with all that it had; a new one takes its place."""
+        cluster = self.cluster
+        say(f"{name}: lost with its disk")
+        osd = int(name.removeprefix("osd"))
+        load = self.load()
+        try:
+            cluster.kill(name)
+            shutil.rmtree(os.path.join(cluster.data, name))
+            eventually(self.noticed, "the cluster notices", 30)
+            cluster.cairn("osd", "out", str(osd), "--data", cluster.data)
+            cluster.up()  # makes an empty store, which is another OSD to the cluster
+            eventually(self.whole, "everything has all its copies again", 180)
+            cluster.cairn("osd", "rm", str(osd), "--data", cluster.data)
+        finally:
+            load.end()
+        check(cluster.status()["health"] == "ok", "healthy")
