@@ -114,10 +114,10 @@ struct Digest {
 }
 
 struct Inventory {
-  # Chunks by their names in the store: with the number of the shard in bits 56 to 60, and the top bit set for a staged chunk
-  # (osd/FORMAT.md).
-  after @0 :UInt64;        # one of these
+  after @0 :UInt64;        # chunk id
   limit @1 :UInt32;
+  shard @2 :UInt8;         # only what is stored as this shard, 0 in replicated pools
+  staged @3 :Bool;         # only the staged chunks, otherwise only the others
 }
 
 struct OsdReply {
@@ -170,7 +170,7 @@ struct StagedReply {
 struct ListReply {
   chunks @0 :List(StatEntry);
   more @1 :Bool;
-  struct StatEntry { chunk @0 :UInt64; version @1 :UInt64; blocks @2 :UInt32; pool @3 :UInt32; pg @4 :UInt32; shard @5 :UInt8; }
+  struct StatEntry { chunk @0 :UInt64; version @1 :UInt64; blocks @2 :UInt32; pool @3 :UInt32; pg @4 :UInt32; }
 }
 
 struct ChangesReply {

@@ -330,8 +330,7 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
           stagedOps(ctx, ChunkId{body.getStaged().getChunk()}, peer.identity()));
     case schema::OsdRequest::LIST: {
       OpTimer timer(probe_.list, clock);
-      auto l = body.getList();
-      auto result = list(ChunkId{l.getAfter()}, l.getLimit());
+      auto result = list(body.getList());
       timer.done(result);
       co_return result;
     }

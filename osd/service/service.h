@@ -162,7 +162,7 @@ class Service final : public RpcHandler {
 
   // ---- Anybody ----
   Task<Result<OutMessage>> stat(Context ctx, ChunkId chunk);
-  Result<OutMessage> list(ChunkId after, size_t limit);  // by their names in the store
+  Result<OutMessage> list(schema::Inventory::Reader what);
   Result<OutMessage> ping();
 
   // Map, lease and fence, refreshing the map when the sender's is newer; the primary also waits

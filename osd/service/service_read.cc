@@ -91,23 +91,30 @@ Task<Result<OutMessage>> Service::stat(Context ctx, ChunkId chunk) {
   co_return out;
 }
 
-Result<OutMessage> Service::list(ChunkId after, size_t limit) {
-  limit = std::clamp<size_t>(limit, 1, kMaxListed);
-  auto found = store_.list(after, limit);
+Result<OutMessage> Service::list(schema::Inventory::Reader what) {
+  const size_t limit = std::clamp<size_t>(what.getLimit(), 1, kMaxListed);
+  const ChunkId first{what.getAfter()};
+  const uint8_t shard = what.getShard();
+  auto found = store_.list(inStore(what.getStaged() ? staged(first) : first, shard), limit);
   TRY(found);
+  const bool more = found->size() == limit;
+  // In the order of their names in the store, those of one kind are neighbours.
+  const size_t all = found->size();
+  std::erase_if(*found, [&](const ListedChunk& c) {
+    return shardOf(c.info.group) != shard || isStaged(c.id) != what.getStaged();
+  });
   OutMessage out;
   auto l = out.body<schema::OsdReply>().initList();
   auto chunks = l.initChunks(static_cast<uint32_t>(found->size()));
   for (uint32_t i = 0; i < found->size(); ++i) {
     const ListedChunk& c = (*found)[i];
-    chunks[i].setChunk(c.id.value);
+    chunks[i].setChunk(unstaged(onWire(c.id)).value);
     chunks[i].setVersion(c.info.version.value);
     chunks[i].setBlocks(c.info.blocks);
     chunks[i].setPool(c.info.group.pool.value);
     chunks[i].setPg(onWire(c.info.group).pg.value);
-    chunks[i].setShard(shardOf(c.info.group));
   }
-  l.setMore(found->size() == limit);
+  l.setMore(more && found->size() == all);
   return out;
 }
 

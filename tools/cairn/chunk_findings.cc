@@ -18,6 +18,11 @@ std::string osdList(const std::vector<OsdId>& ids) {
   return out;
 }
 
+// A member in sync, that holds what a member holds.
+bool isMembers(const PlacementGroup& pg, const StoredChunk& s) {
+  return contains(pg.osds, s.osd) && pg.shardOf(s.osd) == s.shard;
+}
+
 std::vector<OsdId> holders(const std::vector<StoredChunk>& stored) {
   std::vector<OsdId> ids;
   for (const auto& s : stored) ids.push_back(s.osd);
@@ -26,13 +31,18 @@ std::vector<OsdId> holders(const std::vector<StoredChunk>& stored) {
 
 // Of the members in sync: who lacks the chunk; empty if all or none do. Versions are not compared:
 // making a chunk equal leaves a member the greater one that it may have.
-std::string difference(const PlacementGroup& pg, const std::set<OsdId>& asked,
+std::string difference(const Pool& pool, const PlacementGroup& pg, const std::set<OsdId>& asked,
                        const std::vector<StoredChunk>& stored) {
   std::vector<OsdId> have, lack;
   for (OsdId id : pg.osds) {
     if (!asked.contains(id)) continue;
-    auto it = std::ranges::find(stored, id, &StoredChunk::osd);
-    (it == stored.end() ? lack : have).push_back(id);
+    const bool holds = std::ranges::any_of(
+        stored, [id](const StoredChunk& s) { return s.osd == id && !s.staged; });
+    // What a data shard lacks may have been a hole always.
+    if (holds)
+      have.push_back(id);
+    else if (!pool.erasureCoded() || pg.shardOf(id) >= pool.ecData)
+      lack.push_back(id);
   }
   if (have.empty() || lack.empty()) return {};
   return "stored by " + osdList(have) + ", and missing on " + osdList(lack) + ", in sync like " +
@@ -45,7 +55,7 @@ std::vector<OsdId> strays(const ClusterMap& map, const Pool& pool, const Placeme
   std::vector<OsdId> ids;
   if (pgState(map, pool, pg) == PgState::kClean)
     for (const auto& s : stored)
-      if (!contains(pg.osds, s.osd)) ids.push_back(s.osd);
+      if (!isMembers(pg, s) && !contains(ids, s.osd)) ids.push_back(s.osd);
   return ids;
 }
 
@@ -92,12 +102,12 @@ std::vector<Finding> judgeChunk(const ClusterMap& map, const std::set<OsdId>& as
               std::to_string(s.pool.value) + "." + std::to_string(s.pg.value));
   std::vector<OsdId> members;
   for (const auto& s : stored)
-    if (contains(pg.osds, s.osd)) members.push_back(s.osd);
+    if (isMembers(pg, s) && !contains(members, s.osd)) members.push_back(s.osd);
   if (known == nullptr && !members.empty())
     add(Trouble::kLeaked, pgIndex,
         "stored by " + osdList(members) + ", and no file, deleted or not, names it");
   if (known != nullptr)
-    if (auto text = difference(pg, asked, stored); !text.empty())
+    if (auto text = difference(*pool, pg, asked, stored); !text.empty())
       add(Trouble::kDiffers, pgIndex, std::move(text));
   if (auto ids = strays(map, *pool, pg, stored); !ids.empty())
     add(Trouble::kStray, pgIndex,

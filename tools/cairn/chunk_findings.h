@@ -28,12 +28,15 @@ struct StoredChunk {
   PoolId pool;  // the placement group that it is stored under
   PgIndex pg;
   ChunkVersion version;
+  uint8_t shard = 0;    // of an erasure-coded pool
+  bool staged = false;  // beside the chunk: changes that are being made
   bool operator==(const StoredChunk&) const = default;
 };
 
 enum class Trouble : uint8_t {
   kLeaked,      // in sync members hold it, and neither a file nor the garbage queue names it
-  kDiffers,     // some members in sync hold it, others do not; fine if it holds nothing but zeros
+  kDiffers,     // some members in sync hold it, others do not; fine if it holds nothing but zeros.
+                // Of stripes: some member in sync that holds parity does not
   kStray,       // stored by an OSD that is no member of its group, which is whole
   kWrongGroup,  // stored under another placement group than its id and its file's pool say
 };
@@ -55,8 +58,8 @@ struct Finding {
 };
 
 // `asked`: OSDs whose chunks are known; others are not judged. `known` is null for a chunk that the
-// MDS does not know and has not handed out since it was asked. `stored` is not empty, ascending by
-// OSD.
+// MDS does not know and has not handed out since it was asked. `stored` is not empty. Versions are
+// not compared.
 std::vector<Finding> judgeChunk(const ClusterMap& map, const std::set<OsdId>& asked, ChunkId chunk,
                                 const KnownChunk* known, const std::vector<StoredChunk>& stored);
 

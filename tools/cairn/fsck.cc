@@ -84,11 +84,30 @@ Task<Result<KnownChunks>> askKnown(MdsConnection& connection) {
   co_return known;
 }
 
-// The chunks of one OSD, ascending by id, a page at a time.
+// What one OSD may store chunks as.
+struct Kind {
+  uint8_t shard = 0;
+  bool staged = false;
+};
+
+std::vector<Kind> kindsOf(const ClusterMap& map) {
+  std::vector<Kind> kinds{{}};
+  size_t shards = 0;
+  for (const auto& [id, pool] : map.pools)
+    if (pool.erasureCoded()) shards = std::max(shards, pool.width());
+  for (uint8_t shard = 0; shard < shards; ++shard) {
+    if (shard != 0) kinds.push_back({shard, false});
+    kinds.push_back({shard, true});
+  }
+  return kinds;
+}
+
+// The chunks of one OSD and one kind, ascending by id, a page at a time.
 class StoredWalk {
  public:
-  StoredWalk(OsdCalls& calls, const OsdEntry& osd, ChunkId after = {}, uint32_t limit = 4096)
-      : calls_(calls), osd_(osd), last_(after), limit_(limit) {}
+  StoredWalk(OsdCalls& calls, const OsdEntry& osd, Kind kind, ChunkId after = {},
+             uint32_t limit = 4096)
+      : calls_(calls), osd_(osd), kind_(kind), last_(after), limit_(limit) {}
 
   // Until it has a chunk to show, or there are no more.
   Task<Result<void>> fill() {
@@ -97,6 +116,8 @@ class StoredWalk {
     auto l = m.body<schema::OsdRequest>().initList();
     l.setAfter(last_.value);
     l.setLimit(limit_);
+    l.setShard(kind_.shard);
+    l.setStaged(kind_.staged);
     auto reply = co_await calls_.ask(osd_, std::move(m), kListTimeout);
     if (!reply)
       co_return fail(Errc::kUnavailable, "osd." + std::to_string(osd_.id.value) +
@@ -107,9 +128,9 @@ class StoredWalk {
     at_ = 0;
     for (auto c : list.getChunks()) {
       last_ = ChunkId(c.getChunk());
-      page_.push_back(
-          {last_,
-           {osd_.id, PoolId(c.getPool()), PgIndex(c.getPg()), ChunkVersion(c.getVersion())}});
+      page_.push_back({last_,
+                       {osd_.id, PoolId(c.getPool()), PgIndex(c.getPg()),
+                        ChunkVersion(c.getVersion()), kind_.shard, kind_.staged}});
     }
     ended_ = page_.empty() || !list.getMore();
     co_return Result<void>{};
@@ -121,6 +142,7 @@ class StoredWalk {
  private:
   OsdCalls& calls_;
   const OsdEntry& osd_;
+  const Kind kind_;
   ChunkId last_;
   uint32_t limit_;
   std::vector<std::pair<ChunkId, StoredChunk>> page_;
@@ -170,7 +192,8 @@ Task<Result<Checked>> compare(Env& env, OsdCalls& calls, const ClusterMap& map,
   std::vector<StoredWalk> walks;
   for (const auto& [id, osd] : map.osds) {
     (osd.up ? out.looked : out.away).push_back(id);
-    if (osd.up) walks.emplace_back(calls, osd);
+    if (!osd.up) continue;
+    for (Kind kind : kindsOf(map)) walks.emplace_back(calls, osd, kind);
   }
   size_t place = 0;
   while (true) {
@@ -224,7 +247,9 @@ Task<Result<bool>> stands(Env& env, OsdCalls& calls, const ClusterMap& map,
                           const Finding& finding) {
   std::vector<StoredWalk> walks;
   for (const auto& [id, osd] : map.osds)
-    if (osd.up) walks.emplace_back(calls, osd, ChunkId(finding.chunk.value - 1), 1);
+    if (osd.up)
+      for (Kind kind : kindsOf(map))
+        walks.emplace_back(calls, osd, kind, ChunkId(finding.chunk.value - 1), 1);
   CO_TRY(co_await fillAll(env, walks));
   std::vector<StoredChunk> stored;
   for (auto& walk : walks)
