@@ -82,7 +82,7 @@ struct PgInfo {
                               # mutation too, makes them equal, and reports them (GroupReport); then they move to `osds`
   shards @3 :List(UInt8);     # of an erasure-coded pool: which shard each of `osds`, then each of `joining` holds. Two may hold
                               # one shard, while it moves.
-  complete @4 :List(UInt32);  # of an erasure-coded pool: who is in none of these lists now, and may come back into `osds` as it
+  complete @4 :List(UInt32);  # of an erasure-coded pool: who is not in `osds` now, joining or not, and may come back as it
                               # is (mds/ops/groups.h), unless the primary reports it as failed
 }
 

@@ -147,7 +147,7 @@ size_t groupBytes(const Pool& pool) {
   constexpr size_t kPgBytes = 40;  // the epoch and four pointers
   constexpr auto words = [](size_t bytes) { return (bytes + 7) / 8 * 8; };
   const size_t lists = 2 * words(pool.width() * sizeof(uint32_t));
-  // Who is complete is in none of the other lists.
+  // Who is complete is not in sync: the two lists are counted as one, and 8 for the rounding.
   return kPgBytes + lists + (pool.erasureCoded() ? words(2 * pool.width()) + 8 : 0);
 }
 

@@ -5,9 +5,9 @@
 // synced: a joining member moves into `osds`. failed: a member leaves `osds`, or begins anew to
 // join. It stays if fewer than Pool::needed() would be in sync without it: the last copy, or a
 // shard of the last few from which the others can be made at all. Nobody could ever make it equal
-// again. A member of an erasure-coded group that is `complete` is so no longer. Then the rule of groups.h: who failed and is up and belongs there is joining at once. The
-// group gets a new epoch in each case, so whatever was under way between the members under the old
-// one is over.
+// again. A member of an erasure-coded group that is `complete` is so no longer. Then the rule of
+// groups.h: who failed and is up and belongs there is joining at once. The group gets a new epoch
+// in each case, so whatever was under way between the members under the old one is over.
 //
 // A change counts only while the group has the epoch that it names: its primary and members are
 // then those that the reporter spoke of. What does not count is skipped without an error: the
@@ -25,6 +25,8 @@ namespace {
 
 bool move(const Pool& pool, PlacementGroup& group, OsdId member, bool synced) {
   auto in = [member](const auto& list) { return std::ranges::find(list, member) != list.end(); };
+  // Also of one that is up and joins: it would come back into `osds` as it is all the same.
+  const bool forgotten = !synced && pool.erasureCoded() && std::erase(group.complete, member) != 0;
   if (in(group.joining)) {
     if (synced) {
       std::erase(group.joining, member);
@@ -32,7 +34,7 @@ bool move(const Pool& pool, PlacementGroup& group, OsdId member, bool synced) {
     }
     return true;
   }
-  if (!synced && pool.erasureCoded() && std::erase(group.complete, member) != 0) return true;
+  if (forgotten) return true;
   if (synced || !in(group.osds)) return false;
   std::vector<OsdId> before = group.osds;
   std::erase(group.osds, member);

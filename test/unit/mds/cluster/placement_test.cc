@@ -260,20 +260,21 @@ TEST_CASE("a pool of wide groups has fewer of them, so that its map fits a messa
   pool.ecData = 16;
   pool.ecParity = 4;
   CHECK(choosePgCount(map, pool) == 2048);
-  // What is counted for a group is what it takes, with everybody in both lists.
+  // What is counted for a group is what it takes, with everybody in sync or complete, and joining.
   pool.pgs.resize(2048);
   for (auto& g : pool.pgs)
     for (uint32_t i = 0; i < 20; ++i) {
-      g.osds.emplace_back(i + 1);
+      (i < 17 ? g.osds : g.complete).emplace_back(i + 1);
       g.joining.emplace_back(i + 101);
-      g.shards[g.osds.back()] = g.shards[g.joining.back()] = static_cast<uint8_t>(i);
+      g.shards[OsdId(i + 1)] = g.shards[OsdId(i + 101)] = static_cast<uint8_t>(i);
     }
   for (uint16_t replicas : {0, 3}) {
     pool.replicas = replicas;
     for (auto& g : pool.pgs) {
-      g.osds.resize(pool.width());
-      g.joining.resize(pool.width());
-      if (replicas != 0) g.shards.clear();
+      if (replicas == 0) continue;
+      g.osds.resize(replicas);
+      g.joining.resize(replicas);
+      g.shards.clear();
     }
     ClusterMap only;
     only.pools[PoolId(1)] = pool;

@@ -274,6 +274,28 @@ TEST_CASE("shards: nobody is reported away without whom nothing could be read") 
   CHECK(c.mds->map().epoch == epoch);
 }
 
+TEST_CASE("shards: who is reported is trusted no longer, in whichever lists it is") {
+  Placed c(6, 4, 2);
+  const auto& f = c.first;
+  c.down(f[5]);
+  c.down(f[4]);
+  SUBCASE("down") {
+    CHECK(c.group().joining.empty());
+  }
+  SUBCASE("up, and joining") {
+    c.up(f[4]);
+    CHECK(c.group().joining == Osds{f[4]});
+  }
+  CHECK(c.group().complete == Osds{f[4]});
+  const auto joining = c.group().joining;
+  c.failed(f[4]);
+  CHECK(c.group().complete.empty());
+  CHECK(c.group().joining == joining);
+  c.down(f[3]);
+  c.up(f[4]);
+  CHECK(c.group().osds == Osds{f[0], f[1], f[2]});
+}
+
 TEST_CASE("shards: an OSD is not removed if too few shards would be left") {
   Placed c(4, 2, 2);
   const auto& f = c.first;
