@@ -356,6 +356,13 @@ Task<Result<void>> StripeWriter::stage(OpRef op) {
     return justOne(std::move(m));
   });
   if (op->group->over) co_return unknown(Error(Errc::kStaleEpoch, "not the primary any more"));
+  // What is stored need not be kept in memory.
+  for (auto& [shard, rows] : op->content) {
+    for (uint32_t i = 0; i < op->rows(); ++i)
+      rows.holes.push_back(isZero(rows.slot.data() + bytesOf(1 + i)));
+    rows.slot = {};
+    rows.crcs.clear();
+  }
   const Error* refusal = nullptr;
   for (size_t i = 0; i < results.size(); ++i)
     if (!results[i] && refused(results[i].error()) &&
@@ -395,9 +402,9 @@ Task<void> StripeWriter::complete(OpRef op) {
   freeSlot(op->chunk, op->staged.slot);
 }
 
-std::vector<Mutation> toMake(const StagedOp& op, ChunkId chunk, Bytes rows) {
+std::vector<Mutation> toMake(const StagedOp& op, ChunkId chunk, const std::vector<bool>& holes) {
   const uint32_t count = op.rows.to - op.rows.from;
-  auto hole = [&](uint32_t i) { return op.zero || (!rows.empty() && isZero(&rows[bytesOf(i)])); };
+  auto hole = [&](uint32_t i) { return op.zero || (!holes.empty() && holes[i]); };
   std::vector<Mutation> mutations;
   for (uint32_t i = 0; i < count;) {
     uint32_t to = i + 1;
@@ -416,13 +423,11 @@ std::vector<Mutation> toMake(const StagedOp& op, ChunkId chunk, Bytes rows) {
 
 Task<Result<void>> StripeWriter::tryComplete(Op& op) {
   auto made = co_await round(op, [&](uint8_t shard) {
-    Bytes rows;
-    if (!op.staged.zero) rows = op.content.at(shard).slot.bytes().subspan(kBlockSize);
-    return toMake(op.staged, op.chunk, rows);
+    static const std::vector<bool> kNone;
+    return toMake(op.staged, op.chunk, op.staged.zero ? kNone : op.content.at(shard).holes);
   });
   CO_TRY(co_await settle(op, made));
   CO_TRY(still(op));
-  op.content.clear();
   auto gone =
       co_await round(op, [&](uint8_t) { return justOne(slotOf(Mutation::Kind::kZero, op)); });
   CO_TRY(co_await settle(op, gone));

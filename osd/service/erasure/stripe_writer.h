@@ -67,8 +67,9 @@ class StripeWriter {
  private:
   // What a shard will hold: a slot, with room for its head.
   struct NewRows {
-    Buffer slot;
+    Buffer slot;                 // until it is staged
     std::vector<uint32_t> crcs;  // of the rows
+    std::vector<bool> holes;     // rows of zeros, once it is staged
   };
   struct Party {
     OsdId id;
@@ -115,8 +116,8 @@ class StripeWriter {
   TaskScope scope_;
 };
 
-// What makes a staged change, on a member that has its slot. Rows that are zero become holes where
-// `rows`, the new ones, are given.
-std::vector<Mutation> toMake(const StagedOp& op, ChunkId chunk, Bytes rows);
+// What makes a staged change, on a member that has its slot. `holes`, if it is not empty, says of
+// each row whether it is to be one.
+std::vector<Mutation> toMake(const StagedOp& op, ChunkId chunk, const std::vector<bool>& holes);
 
 }  // namespace cairn::osd
