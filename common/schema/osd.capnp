@@ -33,6 +33,7 @@ struct OsdRequest {
     digest @17 :Digest;    # from the primary, to the others: whether theirs equals its own; from fsck
     fetch @18 :Read;       # from the primary, to the others: for what it lost
     staged @20 :Stat;      # from the primary, to the others: changes of stripes that are written down there
+    damaged @21 :Inventory; # of the groups that it leads: what its last scrub of each found lost
     scrub @19 :ScrubRequest;   # from tools: all groups that it leads are due now; answered at once
   }
   session @13 :UInt64;     # of the client that asks; 0 for daemons. A fenced one -> kSessionExpired (ClusterMap.fence)
@@ -131,6 +132,7 @@ struct OsdReply {
     changes @7 :ChangesReply;
     digest @8 :DigestReply;
     staged @9 :StagedReply;
+    damaged @10 :DamagedReply;
   }
   pgEpoch @6 :UInt64;      # ours, also with kStaleEpoch
 }
@@ -152,6 +154,13 @@ struct StatReply {
   exists @0 :Bool;
   version @1 :UInt64;
   blocks @2 :UInt32;       # 4 KiB blocks stored
+}
+
+struct DamagedReply {
+  # Bytes of chunks of which no member has a good copy, nor enough of the shards that they could be made from.
+  chunks @0 :List(Chunk);  # ascending
+  more @1 :Bool;
+  struct Chunk { chunk @0 :UInt64; pool @1 :UInt32; pg @2 :UInt32; ranges @3 :List(ExtentsReply.Range); }
 }
 
 struct StagedReply {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "common/base/units.h"
 
@@ -17,6 +18,14 @@ struct BlockRange {
 inline BlockRange blocksOf(uint32_t offset, uint64_t length) {
   return {static_cast<uint32_t>(offset / kBlockSize),
           static_cast<uint32_t>((offset + length + kBlockSize - 1) / kBlockSize)};
+}
+
+// Ascending blocks become ranges.
+inline void addBlock(std::vector<BlockRange>& ranges, uint32_t block) {
+  if (!ranges.empty() && ranges.back().to == block)
+    ++ranges.back().to;
+  else
+    ranges.push_back({block, block + 1});
 }
 
 }  // namespace cairn::osd

@@ -85,6 +85,8 @@ Scrubber::Due Scrubber::due(GroupId group) {
 }
 
 GroupRef Scrubber::next(Due& what) {
+  // What others lead is for them to know.
+  std::erase_if(damaged_, [&](const auto& d) { return !groups_.find(d.second.group); });
   if (!map_.leased()) return nullptr;
   for (const auto& [id, group] : groups_.all()) {
     // Who is joining is looked at when it has joined.
@@ -194,23 +196,30 @@ Task<Result<void>> Scrubber::look(GroupRef group, ChunkId chunk, std::vector<Osd
     lost |= !done;
     if (done) sent += *done;
   }
+  std::vector<BlockRange> blocks;
   if (members.empty() || lost || probe_.unhealed != unhealedBefore) {
-    auto own = co_await verifyHere(chunk);
-    if (!own && own.error().code != Errc::kCorrupt) co_return own;
-    lost = !own;
+    auto here = co_await lostHere(chunk);
+    CO_TRY(here);
+    blocks = std::move(*here);
   }
-  note(chunk, probe_.healed - healedBefore + sent / kBlockSize, lost);
+  note(group->id, chunk, probe_.healed - healedBefore + sent / kBlockSize, std::move(blocks));
   co_return Result<void>{};
 }
 
-void Scrubber::note(ChunkId chunk, uint64_t mended, bool lost) {
+void Scrubber::note(GroupId group, ChunkId chunk, uint64_t mended, std::vector<BlockRange> lost) {
   if (mended != 0)
     env_.log.warning("a scrub has mended a chunk", {{"chunk", chunk.value}, {"blocks", mended}});
   found_ += mended;
   repaired_ += mended;
-  if (!lost) {
+  if (lost.empty()) {
     damaged_.erase(chunk);
-  } else if (damaged_.insert(chunk).second) {
+    return;
+  }
+  if (lost.size() > kMaxRanges) {
+    lost[kMaxRanges - 1].to = lost.back().to;
+    lost.resize(kMaxRanges);
+  }
+  if (damaged_.insert_or_assign(chunk, Damage{group, std::move(lost)}).second) {
     ++found_;
     env_.log.error("a chunk has blocks of which nothing good is left", {{"chunk", chunk.value}});
   }
@@ -251,21 +260,38 @@ Task<Result<void>> Scrubber::scrubStripes(GroupRef group, bool deep) {
     const uint64_t healedBefore = probe_.healed;
     auto done = co_await rebuilder_.scrub(group, chunk, throttle_);
     if (!done && done.error().code != Errc::kCorrupt) co_return fail(done.error());
-    note(chunk, probe_.healed - healedBefore, !done);
+    std::vector<BlockRange> blocks;
+    if (!done) {
+      auto lost = co_await rebuilder_.lost(group, chunk, throttle_);
+      CO_TRY(lost);
+      blocks = std::move(*lost);
+    }
+    note(group->id, chunk, probe_.healed - healedBefore, std::move(blocks));
   }
   co_return Result<void>{};
 }
 
-Task<Result<void>> Scrubber::verifyHere(ChunkId chunk) {
+// What of our own copy cannot be read, and could not be healed.
+Task<Result<std::vector<BlockRange>>> Scrubber::lostHere(ChunkId chunk) {
+  std::vector<BlockRange> lost;
   auto end = endOf(store_, chunk);
   CO_TRY(end);
-  constexpr uint32_t kStretch = 1 << 20;
-  for (uint32_t at = 0; at < *end; at += kStretch) {
+  constexpr uint32_t kStretch = 256;
+  const auto blocks = static_cast<uint32_t>(*end / kBlockSize);
+  auto read = [&](uint32_t from, uint32_t to) {
+    return store_.read(chunk, static_cast<uint32_t>(from * kBlockSize),
+                       static_cast<uint32_t>((to - from) * kBlockSize));
+  };
+  for (uint32_t from = 0; from < blocks; from += kStretch) {
     auto turn = co_await throttle_.turn();
-    auto data = co_await store_.read(chunk, at, std::min(kStretch, *end - at));
-    CO_TRY(data);
+    const uint32_t to = std::min(blocks, from + kStretch);
+    auto data = co_await read(from, to);
+    if (data) continue;
+    if (data.error().code != Errc::kCorrupt) co_return fail(data.error());
+    for (uint32_t block = from; block < to; ++block)
+      if (auto one = co_await read(block, block + 1); !one) addBlock(lost, block);
   }
-  co_return Result<void>{};
+  co_return lost;
 }
 
 ScrubProgress Scrubber::progress() {

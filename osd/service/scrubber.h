@@ -43,8 +43,13 @@ class Scrubber {
   void stop();
 
   [[nodiscard]] ScrubProgress progress();
-  // Chunks with blocks that no member has a good copy of, as last seen.
-  [[nodiscard]] const std::set<ChunkId>& damaged() const { return damaged_; }
+  // Blocks that no member has a good copy of, nor enough to make one, as last seen.
+  struct Damage {
+    GroupId group;
+    std::vector<BlockRange> blocks;  // at most kMaxRanges; the last may say too much
+  };
+  static constexpr size_t kMaxRanges = 256;
+  [[nodiscard]] const std::map<ChunkId, Damage>& damaged() const { return damaged_; }
 
  private:
   // Unix time in nanoseconds; 0: never.
@@ -59,9 +64,9 @@ class Scrubber {
   Task<Result<void>> scrub(GroupRef group, bool deep);
   Task<Result<std::vector<Changed>>> everyChunk(GroupRef group, OsdId member);
   Task<Result<void>> look(GroupRef group, ChunkId chunk, std::vector<OsdId> members);
-  Task<Result<void>> verifyHere(ChunkId chunk);
+  Task<Result<std::vector<BlockRange>>> lostHere(ChunkId chunk);
   Task<Result<void>> scrubStripes(GroupRef group, bool deep);
-  void note(ChunkId chunk, uint64_t mended, bool lost);
+  void note(GroupId group, ChunkId chunk, uint64_t mended, std::vector<BlockRange> lost);
   [[nodiscard]] WallNs now() const;
 
   Env& env_;
@@ -77,7 +82,7 @@ class Scrubber {
   Times asked_;
   std::map<GroupId, Times> known_;
   std::map<GroupId, TimePoint> failed_;  // when
-  std::set<ChunkId> damaged_;
+  std::map<ChunkId, Damage> damaged_;
   uint64_t found_ = 0, repaired_ = 0;
   bool stopped_ = false;
   Event work_;

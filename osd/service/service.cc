@@ -334,6 +334,8 @@ Task<Result<OutMessage>> Service::dispatch(const InMessage& request, RpcPeer& pe
       timer.done(result);
       co_return result;
     }
+    case schema::OsdRequest::DAMAGED:
+      co_return damaged(body.getDamaged());
     case schema::OsdRequest::SCRUB: {
       if (peer.identity().role != schema::Hello::Role::ADMIN)
         co_return fail(Errc::kPermission, "scrubs are asked for by administrators");

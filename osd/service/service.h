@@ -163,6 +163,7 @@ class Service final : public RpcHandler {
   // ---- Anybody ----
   Task<Result<OutMessage>> stat(Context ctx, ChunkId chunk);
   Result<OutMessage> list(schema::Inventory::Reader what);
+  Result<OutMessage> damaged(schema::Inventory::Reader what);
   Result<OutMessage> ping();
 
   // Map, lease and fence, refreshing the map when the sender's is newer; the primary also waits

@@ -11,6 +11,7 @@ namespace cairn::osd {
 namespace {
 constexpr size_t kMaxExtents = 1024;
 constexpr size_t kMaxListed = 4096;
+constexpr size_t kMaxDamaged = 256;
 }  // namespace
 
 void fillRead(OutMessage& out, ReadData data) {
@@ -115,6 +116,30 @@ Result<OutMessage> Service::list(schema::Inventory::Reader what) {
     chunks[i].setPg(onWire(c.info.group).pg.value);
   }
   l.setMore(more && found->size() == all);
+  return out;
+}
+
+Result<OutMessage> Service::damaged(schema::Inventory::Reader what) {
+  const size_t limit = std::clamp<size_t>(what.getLimit(), 1, kMaxDamaged);
+  const auto& all = scrubber_.damaged();
+  auto at = all.upper_bound(ChunkId{what.getAfter()});
+  const auto count = std::min<size_t>(limit, static_cast<size_t>(std::distance(at, all.end())));
+  OutMessage out;
+  auto reply = out.body<schema::OsdReply>().initDamaged();
+  auto chunks = reply.initChunks(static_cast<uint32_t>(count));
+  for (uint32_t i = 0; i < count; ++i, ++at) {
+    const auto& [id, damage] = *at;
+    chunks[i].setChunk(id.value);
+    chunks[i].setPool(damage.group.pool.value);
+    chunks[i].setPg(damage.group.pg.value);
+    auto ranges = chunks[i].initRanges(static_cast<uint32_t>(damage.blocks.size()));
+    for (uint32_t r = 0; r < damage.blocks.size(); ++r) {
+      const BlockRange& blocks = damage.blocks[r];
+      ranges[r].setOffset(static_cast<uint32_t>(blocks.from * kBlockSize));
+      ranges[r].setLength(static_cast<uint32_t>((blocks.to - blocks.from) * kBlockSize));
+    }
+  }
+  reply.setMore(at != all.end());
   return out;
 }
 

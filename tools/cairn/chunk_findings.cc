@@ -71,6 +71,8 @@ const char* troubleName(Trouble trouble) {
       return "stray";
     case Trouble::kWrongGroup:
       return "wrong group";
+    case Trouble::kDamaged:
+      return "damaged";
   }
   return "?";
 }

@@ -39,6 +39,7 @@ enum class Trouble : uint8_t {
                 // Of stripes: some member in sync that holds parity does not
   kStray,       // stored by an OSD that is no member of its group, which is whole
   kWrongGroup,  // stored under another placement group than its id and its file's pool say
+  kDamaged,     // bytes of which the last scrub found nothing good left; reads of them give EIO
 };
 const char* troubleName(Trouble trouble);  // "leaked", ...
 
@@ -50,6 +51,7 @@ struct Finding {
   std::optional<KnownChunk> file;
   std::vector<StoredChunk> stored;
   std::string text;
+  std::vector<std::pair<uint64_t, uint64_t>> ranges = {};  // kDamaged: (offset, length) in the file
 
   // Whether nothing has happened to the chunk between two looks at it.
   [[nodiscard]] bool same(const Finding& other) const {

@@ -284,6 +284,41 @@ Task<Result<void>> lookAgain(Env& env, MdsConnection& connection, OsdCalls& call
   co_return Result<void>{};
 }
 
+// What the scrubs found lost, of chunks that files have. An OSD that leads a group knows of it.
+Task<Result<std::vector<Finding>>> askDamaged(OsdCalls& calls, const ClusterMap& map,
+                                              const KnownChunks& known) {
+  std::vector<Finding> findings;
+  for (const auto& [id, osd] : map.osds) {
+    ChunkId last;
+    for (bool more = osd.up; more;) {
+      OutMessage m;
+      auto ask = m.body<schema::OsdRequest>().initDamaged();
+      ask.setAfter(last.value);
+      ask.setLimit(256);
+      auto reply = co_await calls.ask(osd, std::move(m), kListTimeout);
+      CO_TRY(reply);
+      auto page = reply->body<schema::OsdReply>().getDamaged();
+      more = page.getMore() && page.getChunks().size() != 0;
+      for (auto c : page.getChunks()) {
+        last = ChunkId(c.getChunk());
+        size_t place = 0;
+        const KnownChunk* chunk = known.find(last, place);
+        if (chunk == nullptr || !chunk->ino) continue;
+        Finding f{Trouble::kDamaged, last, PoolId(c.getPool()), PgIndex(c.getPg()), *chunk, {}, {}};
+        for (auto r : c.getRanges()) {
+          const uint64_t from = chunk->index * kChunkSize + r.getOffset();
+          f.ranges.emplace_back(from, r.getLength());
+          f.text += (f.text.empty() ? "bytes " : ", ") + std::to_string(from) + " to " +
+                    std::to_string(from + r.getLength() - 1);
+        }
+        f.text += " are lost: nothing good of them was left at the last scrub";
+        findings.push_back(std::move(f));
+      }
+    }
+  }
+  co_return findings;
+}
+
 // One directory of the way down to where a walk through the namespace is.
 struct DirectoryStep {
   InodeId ino;
@@ -397,6 +432,7 @@ void printJson(const KnownChunks& known, const Checked& c, const Paths& paths) {
          {"inode", f.file ? nlohmann::json(f.file->ino.value) : nlohmann::json()},
          {"index", f.file ? nlohmann::json(f.file->index) : nlohmann::json()},
          {"path", named ? nlohmann::json(paths.at(f.file->ino.value)) : nlohmann::json()},
+         {"ranges", f.ranges},
          {"text", f.text}});
   }
   // Names are bytes; JSON is UTF-8.
@@ -412,6 +448,9 @@ Task<Result<void>> checkAll(Env& env, MdsConnection& connection, OsdCalls& calls
   auto checked = co_await compare(env, calls, *map, *known);
   CO_TRY(checked);
   CO_TRY(co_await lookAgain(env, connection, calls, checked->findings));
+  auto damaged = co_await askDamaged(calls, *map, *known);
+  CO_TRY(damaged);
+  std::ranges::move(*damaged, std::back_inserter(checked->findings));
   auto paths = co_await pathsOf(connection, checked->findings);
   CO_TRY(paths);
   found = !checked->findings.empty();

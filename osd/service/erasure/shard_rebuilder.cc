@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <set>
 
 #include "common/crc/crc32c.h"
 #include "common/logging/log.h"
@@ -304,6 +305,36 @@ Task<Result<uint64_t>> ShardRebuilder::scrub(GroupRef group, ChunkId chunk, Thro
   }
   CO_TRY(outcome);
   co_return written;
+}
+
+Task<Result<std::vector<BlockRange>>> ShardRebuilder::lost(GroupRef group, ChunkId chunk,
+                                                           Throttle& throttle) {
+  const Pool* pool = reader_.pool(group->id);
+  if (group->over || pool == nullptr) co_return fail(ended());
+  const ShardLayout l = ShardLayout::of(*pool);
+  auto known = co_await survey(group, chunk, {});
+  CO_TRY(known);
+  auto entry = chunks_.use(chunk);
+  std::set<uint32_t> blocks;
+  for (uint32_t from = 0; uint64_t{from} * kBlockSize < known->end; from += kStretch) {
+    auto turn = co_await throttle.turn();
+    const BlockRange rows{from, from + kStretch};
+    auto guard = co_await entry->lock.lock(rows.from, rows.to, false);
+    if (co_await reader_.rows(group, chunk, l.dataShards(), rows)) continue;
+    for (uint32_t row = rows.from; row < rows.to; ++row) {
+      auto all = co_await reader_.rows(group, chunk, l.dataShards(), {row, row + 1});
+      if (all) continue;
+      if (all.error().code != Errc::kCorrupt) co_return fail(all.error());
+      for (uint8_t shard = 0; shard < l.data; ++shard)
+        if (const uint32_t block = l.blockAt(shard, row);
+            block < kBlocksPerChunk &&
+            !co_await reader_.direct(group, chunk, shard, {row, row + 1}))
+          blocks.insert(block);
+    }
+  }
+  std::vector<BlockRange> ranges;
+  for (uint32_t block : blocks) addBlock(ranges, block);
+  co_return ranges;
 }
 
 }  // namespace cairn::osd

@@ -41,6 +41,8 @@ class ShardRebuilder {
   // shard that is intact and yet wrong is made anew where it is certain which one is. Returns how
   // many blocks were written. Errors as of heal().
   Task<Result<uint64_t>> scrub(GroupRef group, ChunkId chunk, Throttle& throttle);
+  // The blocks of the chunk, not rows, that neither can be read nor made from others.
+  Task<Result<std::vector<BlockRange>>> lost(GroupRef group, ChunkId chunk, Throttle& throttle);
 
  private:
   // What members in sync have of a chunk, all together.
