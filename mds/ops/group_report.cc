@@ -26,7 +26,9 @@ namespace {
 bool move(const Pool& pool, PlacementGroup& group, OsdId member, bool synced) {
   auto in = [member](const auto& list) { return std::ranges::find(list, member) != list.end(); };
   // Also of one that is up and joins: it would come back into `osds` as it is all the same.
-  const bool forgotten = !synced && pool.erasureCoded() && std::erase(group.complete, member) != 0;
+  // With too few in sync there is no primary that could speak: it is of an earlier time.
+  const bool forgotten = !synced && pool.erasureCoded() && group.inSync() >= pool.needed() &&
+                         std::erase(group.complete, member) != 0;
   if (in(group.joining)) {
     if (synced) {
       std::erase(group.joining, member);

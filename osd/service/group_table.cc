@@ -57,7 +57,7 @@ bool GroupTable::readable(GroupId id) const {
 
 bool GroupTable::readableWithout(GroupId id, OsdId member) const {
   const PlacementGroup* now = lists(id);
-  if (now == nullptr || std::ranges::count(now->osds, member) == 0) return true;
+  if (now == nullptr) return true;
   PlacementGroup without = *now;
   std::erase(without.osds, member);
   return without.inSync() >= pool(id)->needed();
@@ -86,7 +86,9 @@ void GroupTable::begin(GroupId id, const GroupRef& before) {
 
 void GroupTable::followJoiners(Group& group, const PlacementGroup& lists) {
   std::erase_if(group.joiners, [&](auto& item) {
-    if (std::ranges::count(lists.joining, item.first) != 0) return false;
+    if (std::ranges::count(lists.joining, item.first) != 0 &&
+        lists.shardOf(item.first) == item.second->shard)
+      return false;
     item.second->over = true;
     return true;
   });
@@ -94,6 +96,7 @@ void GroupTable::followJoiners(Group& group, const PlacementGroup& lists) {
     if (auto& joiner = group.joiners[id]; !joiner) {
       joiner = std::make_shared<Joiner>();
       joiner->id = id;
+      joiner->shard = lists.shardOf(id);
     }
 }
 

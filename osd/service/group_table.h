@@ -25,6 +25,7 @@ namespace cairn::osd {
 // An OSD that belongs to a group and lacks something.
 struct Joiner {
   OsdId id;
+  uint8_t shard = 0;  // which it is to hold; with another one it begins anew
   // From when this is set, every mutation either reaches it or its chunk is put into `behind`.
   bool tracked = false;
   bool following = false;  // it is sent new mutations

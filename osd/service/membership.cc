@@ -21,24 +21,37 @@ bool Membership::excluded(const PlacementGroup& lists, OsdId member, const Wish&
          std::ranges::count(lists.complete, member) == 0 && lists.epoch > wish.announcedAt;
 }
 
+void Membership::forget(const Key& key, const GroupRef& group) {
+  if (auto wish = wishes_.find(key); wish != wishes_.end() && wish->second.group.lock() == group)
+    wishes_.erase(wish);
+}
+
 Task<Result<void>> Membership::exclude(GroupRef group, OsdId member) {
-  if (!groups_.readableWithout(group->id, member))
-    co_return fail(Errc::kUnavailable, "osd." + std::to_string(member.value) +
-                                           " does not do what it is asked, and is needed");
   const Key key{group->id, member};
   Wish& mine = wishes_[key];
-  if (mine.synced) mine = {};
+  if (mine.synced || mine.group.lock() != group) mine = {};
+  mine.group = group;
   if (auto joiner = group->joiners.find(member);
       joiner != group->joiners.end() && joiner->second->announced)
     if (const PlacementGroup* lists = groups_.lists(group->id)) mine.announcedAt = lists->epoch;
   const Wish wish = mine;
   work_.set();
   while (true) {
-    if (group->over || stopped_) co_return fail(Errc::kStaleEpoch, "not the primary any more");
-    if (!map_.leased())
-      co_return fail(Errc::kUnavailable, "the lease ended before a member could be taken out");
+    std::optional<Error> why;
     const PlacementGroup* lists = groups_.lists(group->id);
-    if (lists == nullptr || excluded(*lists, member, wish)) break;
+    if (group->over || stopped_)
+      why.emplace(Errc::kStaleEpoch, "not the primary any more");
+    else if (!map_.leased())
+      why.emplace(Errc::kUnavailable, "the lease ended before a member could be taken out");
+    else if (lists == nullptr || excluded(*lists, member, wish))
+      break;
+    else if (!groups_.readableWithout(group->id, member))
+      why.emplace(Errc::kUnavailable, "osd." + std::to_string(member.value) +
+                                          " does not do what it is asked, and is needed");
+    if (why) {
+      forget(key, group);
+      co_return fail(*why);
+    }
     co_await group->changed.event().waitFor(kLeaseCheck);
   }
   if (auto joiner = group->joiners.find(member); joiner != group->joiners.end())
@@ -48,7 +61,7 @@ Task<Result<void>> Membership::exclude(GroupRef group, OsdId member) {
 
 void Membership::announce(const GroupRef& group, Joiner& joiner) {
   joiner.announced = true;
-  wishes_[{group->id, joiner.id}] = {.synced = true, .announcedAt = {}};
+  wishes_[{group->id, joiner.id}] = {.synced = true, .announcedAt = {}, .group = group};
   work_.set();
 }
 
@@ -59,8 +72,8 @@ std::vector<GroupReport> Membership::due() {
     const auto& [group, member] = item.first;
     const GroupRef ours = groups_.find(group);
     const PlacementGroup* lists = groups_.lists(group);
-    if (!ours || lists == nullptr) return true;
     const Wish& wish = item.second;
+    if (!ours || lists == nullptr || wish.group.lock() != ours) return true;
     if (wish.synced) {
       // What an earlier primaryship announced is not for this one to say.
       auto joiner = ours->joiners.find(member);

@@ -33,11 +33,14 @@ class Membership {
  private:
   struct Wish {
     bool synced = false;
-    MapEpoch
-        announcedAt;  // failed: the joiner could be counted by a report of this epoch or before
+    // Failed: the joiner could be counted by a report of this epoch or before.
+    MapEpoch announcedAt;
+    // The primaryship that wishes it: what an earlier one thought of a member is of no use.
+    std::weak_ptr<Group> group;
   };
   using Key = std::pair<GroupId, OsdId>;
   [[nodiscard]] bool excluded(const PlacementGroup& lists, OsdId member, const Wish& wish) const;
+  void forget(const Key& key, const GroupRef& group);
   std::vector<GroupReport> due();
 
   Env& env_;

@@ -94,8 +94,17 @@ Task<Result<void>> Peering::attempt(const GroupRef& group) {
   CO_TRY(ours);
   const std::vector<OsdId> others(lists->osds.begin() + 1, lists->osds.end());
 
+  const bool stripes = groups_.pool(group->id)->erasureCoded();
+  ChunkVersion from = ours->committed;
+  if (stripes) {
+    std::vector<Task<Result<MemberChanges>>> states;
+    for (OsdId id : others) states.push_back(changesOf(group, id, ChunkVersion{UINT64_MAX}));
+    // Who does not answer is dealt with below.
+    for (auto& state : co_await whenAll(env_.reactor, std::move(states)))
+      if (state) from = std::min(from, state->state.committed);
+  }
   std::vector<Task<Result<MemberChanges>>> asks;
-  for (OsdId id : others) asks.push_back(changesOf(group, id, ours->committed));
+  for (OsdId id : others) asks.push_back(changesOf(group, id, from));
   auto answers = co_await whenAll(env_.reactor, std::move(asks));
   ChunkVersion committed = ours->committed, last = ours->last, trimmed = ours->trimmed;
   for (size_t i = 0; i < others.size(); ++i) {
@@ -113,14 +122,15 @@ Task<Result<void>> Peering::attempt(const GroupRef& group) {
     trimmed = std::max(trimmed, answers[i]->state.trimmed);
   }
 
-  auto here = changesHere(store_, stored, committed);
+  if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
+  auto here = changesHere(store_, stored, stripes ? from : committed);
   if (!here) onStoreError_(here.error());
   CO_TRY(here);
   std::vector<Changed> changed = std::move(*here);
   for (const auto& answer : answers)
     for (const Changed& c : answer->changes)
-      if (c.version > committed) changed.push_back(c);
-  if (groups_.pool(group->id)->erasureCoded())
+      if (stripes || c.version > committed) changed.push_back(c);
+  if (stripes)
     CO_TRY(co_await resolve(group, committed, std::move(changed)));
   else
     CO_TRY(co_await reconcileAll(group, others, changed));
@@ -137,6 +147,7 @@ Task<Result<void>> Peering::resolve(GroupRef group, ChunkVersion committed,
                                     std::vector<Changed> changed) {
   std::optional<OsdId> failed;
   auto alone = [&]() -> Task<Result<void>> {
+    if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
     const std::vector<OsdId> others = groups_.lists(group->id)->complete;
     for (OsdId id : others) CO_TRY(co_await membership_.exclude(group, id));
     // They are to be asked anew whether they have what was staged.

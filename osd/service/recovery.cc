@@ -132,6 +132,7 @@ Task<Result<std::vector<Changed>>> Recovery::changesOf(GroupRef group, OsdId mem
 
 // It may have slots of changes that went on without it.
 Task<Result<void>> Recovery::clear(const GroupRef& group, const JoinerRef& joiner) {
+  if (joiner->over || group->over) co_return fail(Errc::kStaleEpoch, "it left the group");
   if (!groups_.pool(group->id)->erasureCoded()) co_return Result<void>{};
   auto theirs = co_await changesOf(group, joiner->id, {});
   CO_TRY(theirs);
@@ -144,6 +145,7 @@ Task<Result<void>> Recovery::list(const GroupRef& group, const JoinerRef& joiner
   auto theirs = co_await members_.changes(joiner->id, group->id,
                                           {ChunkVersion{UINT64_MAX}, ChunkId{UINT64_MAX}, false});
   CO_TRY(theirs);
+  if (joiner->over || group->over) co_return fail(Errc::kStaleEpoch, "it left the group");
   const bool stripes = groups_.pool(group->id)->erasureCoded();
   const GroupId stored = inStore(group->id, groups_.lists(group->id)->shardOf(map_.self()));
   auto ours = store_.groupState(stored);

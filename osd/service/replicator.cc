@@ -57,6 +57,16 @@ Task<void> Replicator::applied(GroupId group) {
   while (pending()) co_await appliedOne_.wait();
 }
 
+// What a slot does not hold must not be made: holes would come of it.
+std::optional<Error> Replicator::slotGone(const Mutation& m) {
+  if (!isStaged(m.source)) return std::nullopt;
+  auto hole = store_.isHole(m.source, m.sourceOffset, m.length);
+  if (!hole) return hole.error();
+  if (!*hole) return std::nullopt;
+  return Error(Errc::kStale, "nothing is staged where chunk " + std::to_string(m.chunk.value) +
+                                 " is to be changed from");
+}
+
 Task<Result<void>> Replicator::apply(Mutation m, Stamp stamp, uint8_t shard) {
   const uint64_t ticket = nextTicket_++;
   const GroupId group = stamp.group;
@@ -77,6 +87,10 @@ Task<Result<void>> Replicator::apply(Mutation m, Stamp stamp, uint8_t shard) {
       done = co_await store_.allocate(m.chunk, m.offset, m.length, stamp);
       break;
     case Mutation::Kind::kClone:
+      if (auto gone = slotGone(m)) {
+        done = fail(*gone);
+        break;
+      }
       done = co_await store_.clone(m.source, m.sourceOffset, m.chunk, m.offset, m.length, stamp);
       // The primary has the source; that we do not says that it holds no data.
       if (!done && done.error().code == Errc::kNotFound)

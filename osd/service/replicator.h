@@ -69,6 +69,7 @@ class Replicator {
   Task<Result<void>> settleJoiners(const GroupRef& group, const Mutation& mutation,
                                    const std::vector<Outcome>& sent);
   std::vector<OsdId> inSync(const GroupRef& group) const;
+  std::optional<Error> slotGone(const Mutation& mutation);
   [[nodiscard]] uint8_t ownShard(const GroupRef& group) const;
 
   Env& env_;

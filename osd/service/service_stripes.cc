@@ -138,7 +138,8 @@ Task<Result<OutMessage>> Service::readStripes(Context ctx, ChunkId chunk, uint32
   co_return out;
 }
 
-// Where the data shards have data. Of one that nobody holds it is taken to be where parity is.
+// Where the data shards have data. Of one that nobody holds it is taken to be where any other shard
+// of the row has some: where all the others are holes, it is one.
 Task<Result<OutMessage>> Service::extentsOfStripes(Context ctx, ChunkId chunk, uint32_t offset) {
   const auto first = static_cast<uint32_t>(offset / kBlockSize);
   Served served;
@@ -148,16 +149,13 @@ Task<Result<OutMessage>> Service::extentsOfStripes(Context ctx, ChunkId chunk, u
   const PlacementGroup& lists = *served.at.group;
   std::map<uint8_t, OsdId> holders;  // the primary rather than another
   for (OsdId id : lists.osds) holders.try_emplace(lists.shardOf(id), id);
-  std::vector<uint8_t> ask;
-  for (uint8_t s = 0; s < layout.data; ++s)
-    if (holders.contains(s)) ask.push_back(s);
-  const bool all = ask.size() == layout.data;
-  if (!all) {
-    auto parity = holders.lower_bound(static_cast<uint8_t>(layout.data));
-    if (parity == holders.end())
-      co_return fail(Errc::kUnavailable, "too few shards are in sync; try again");
-    ask.push_back(parity->first);
-  }
+  std::vector<uint8_t> ask, missing;
+  for (uint8_t s = 0; s < layout.data; ++s) (holders.contains(s) ? ask : missing).push_back(s);
+  if (!missing.empty())
+    for (uint32_t s = layout.data; s < layout.shards(); ++s)
+      if (holders.contains(static_cast<uint8_t>(s))) ask.push_back(static_cast<uint8_t>(s));
+  if (ask.size() < layout.data)
+    co_return fail(Errc::kUnavailable, "too few shards are in sync; try again");
   std::vector<bool> data(kBlocksPerChunk);
   const uint32_t fromRow = layout.rowsOf({first, kBlocksPerChunk}).from;
   for (uint8_t shard : ask) {
@@ -167,12 +165,14 @@ Task<Result<OutMessage>> Service::extentsOfStripes(Context ctx, ChunkId chunk, u
                      : co_await members_.extents(holder, served.group->id, chunk, bytesOf(fromRow));
     CO_TRY(found);
     for (auto [at, length] : *found)
-      for (uint64_t row = at / kBlockSize; row < (uint64_t{at} + length) / kBlockSize; ++row)
-        for (uint8_t s = 0; s < layout.data; ++s)
-          if (const uint32_t block = layout.blockAt(s, static_cast<uint32_t>(row));
-              block < kBlocksPerChunk &&
-              (s == shard || (shard >= layout.data && !holders.contains(s))))
-            data[block] = true;
+      for (uint64_t row = at / kBlockSize; row < (uint64_t{at} + length) / kBlockSize; ++row) {
+        auto mark = [&](uint8_t of) {
+          const uint32_t block = layout.blockAt(of, static_cast<uint32_t>(row));
+          if (block < kBlocksPerChunk) data[block] = true;
+        };
+        if (shard < layout.data) mark(shard);
+        for (uint8_t of : missing) mark(of);
+      }
   }
   std::vector<std::pair<uint32_t, uint32_t>> runs;
   uint32_t end = static_cast<uint32_t>(kBlocksPerChunk);

@@ -76,6 +76,7 @@ Task<Result<ShardReader::Decoded>> ShardReader::rows(GroupRef group, ChunkId chu
     for (size_t i = 0; i < numbers.size(); ++i) {
       if (answers[i]) {
         out.rows.emplace(numbers[i], std::move(*answers[i]));
+        out.read |= bit(numbers[i]);
         continue;
       }
       const Errc code = answers[i].error().code;

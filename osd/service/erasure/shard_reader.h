@@ -31,6 +31,7 @@ class ShardReader {
 
   struct Decoded {
     ShardRows rows;        // of all that were wanted
+    ShardSet read = 0;     // shards that were read, not made from others
     ShardSet damaged = 0;  // shards that their holder could not read
   };
   // Shards in `avoid` are not asked for. kCorrupt: so much is damaged that too few are left;

@@ -226,7 +226,7 @@ Task<Result<std::optional<uint32_t>>> ShardRebuilder::firstWrong(GroupRef group,
   std::optional<uint32_t> wrong;
   if (std::ranges::all_of(read->rows, [](const auto& r) { return r.second.hole; })) co_return wrong;
   for (uint32_t row = 0; row < rows.to - rows.from && !wrong; ++row)
-    if (!agree(l, read->rows, held, row)) wrong = rows.from + row;
+    if (!agree(l, read->rows, read->read, row)) wrong = rows.from + row;
   co_return wrong;
 }
 
@@ -240,6 +240,7 @@ Task<Result<uint64_t>> ShardRebuilder::mendRow(GroupRef group, ChunkId chunk, ui
   const BlockRange rows{row, row + 1};
   auto read = co_await reader_.rows(group, chunk, held, rows);
   CO_TRY(read);
+  if (read->read != held) co_return fail(Errc::kUnavailable, "not all shards can be read now");
   std::vector<uint8_t> suspects;
   if (std::popcount(held) >= static_cast<int>(l.data) + 2)
     for (uint8_t s = 0; s < l.shards(); ++s)

@@ -59,7 +59,10 @@ Task<Result<std::vector<StagedOp>>> stagedIn(Store& store, ChunkId stored, Chunk
         auto block = co_await store.read(stored, static_cast<uint32_t>(at), kBlockSize);
         CO_TRY(block);
         auto op = decodeStaged(block->data.bytes(), chunk, static_cast<uint32_t>(at / kBlockSize));
-        CO_TRY(op);
+        if (!op) {  // rests of one that was partly overwritten
+          at += kBlockSize;
+          continue;
+        }
         at += op->slotBlocks() * kBlockSize;
         // A store may have taken the beginning of a slot only, when it was stopped.
         if (at <= uint64_t{offset} + length) ops.push_back(*op);

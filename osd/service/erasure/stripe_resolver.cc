@@ -117,18 +117,25 @@ Task<Result<void>> StripeResolver::removal(GroupRef group, ChunkId chunk, ChunkV
 Task<Result<void>> StripeResolver::resolve(GroupRef group, ChunkVersion committed,
                                            const std::vector<Changed>& changed, const Alone& alone,
                                            std::optional<OsdId>& failed) {
-  std::map<ChunkId, ChunkVersion> removed;
+  const PlacementGroup* lists = groups_.lists(group->id);
+  if (group->over || lists == nullptr)
+    co_return fail(Errc::kStaleEpoch, "not the primary any more");
+  struct Removal {
+    ChunkVersion version;
+    size_t members = 0;  // that know of it
+  };
+  std::map<ChunkId, Removal> removed;
   std::set<ChunkId> chunks;
   for (const Changed& c : changed) {
-    if (c.version <= committed) continue;
-    if (!c.removed)
-      chunks.insert(unstaged(c.chunk));
-    else if (!isStaged(c.chunk))
-      removed[c.chunk] = std::max(removed[c.chunk], c.version);
+    if (!c.removed && c.version > committed) chunks.insert(unstaged(c.chunk));
+    if (!c.removed || isStaged(c.chunk)) continue;
+    Removal& r = removed[c.chunk];
+    r.version = std::max(r.version, c.version);
+    ++r.members;
   }
   std::vector<Task<Result<void>>> tasks;
-  for (const auto& [chunk, version] : removed)
-    tasks.push_back(removal(group, chunk, version, failed));
+  for (const auto& [chunk, r] : removed)
+    if (r.members < lists->osds.size()) tasks.push_back(removal(group, chunk, r.version, failed));
   for (ChunkId c : chunks)
     if (!removed.contains(c)) tasks.push_back(chunk(group, c, committed, alone, failed));
   for (auto& done : co_await whenAll(env_.reactor, std::move(tasks))) CO_TRY(done);
@@ -137,13 +144,20 @@ Task<Result<void>> StripeResolver::resolve(GroupRef group, ChunkVersion committe
 
 Task<Result<void>> StripeResolver::clear(GroupRef group, OsdId member,
                                          const std::vector<Changed>& theirs) {
-  for (const Changed& c : theirs) {
+  constexpr size_t kAtOnce = 1024;
+  Mutation m;
+  m.kind = Mutation::Kind::kRemove;
+  for (size_t i = 0; i <= theirs.size(); ++i) {
+    const bool end = i == theirs.size();
+    if (!end && isStaged(theirs[i].chunk) && !theirs[i].removed)
+      m.removed.push_back(theirs[i].chunk);
+    if (m.removed.empty() || (!end && m.removed.size() < kAtOnce)) continue;
     const PlacementGroup* lists = groups_.lists(group->id);
     if (group->over || lists == nullptr)
       co_return fail(Errc::kStaleEpoch, "not the primary any more");
-    if (!isStaged(c.chunk) || c.removed) continue;
-    CO_TRY(co_await replicator_.send(group, member, lists->shardOf(member),
-                                     allStaged(unstaged(c.chunk)), {}, {}));
+    std::ranges::sort(m.removed);
+    CO_TRY(co_await replicator_.send(group, member, lists->shardOf(member), m, {}, {}));
+    m.removed.clear();
   }
   co_return Result<void>{};
 }

@@ -27,10 +27,12 @@ class StripeResolver {
         replicator_(replicator),
         atOnce_(env.reactor, 16) {}
 
-  // `changed`: what members in sync say has changed behind `committed`. `alone` is asked before the
-  // first change is made: it makes sure that nobody comes back into the group as it was, who may
-  // not have the slot. `failed` is who did not do what it was asked, if that is the reason of an
-  // error.
+  // `changed`: what each member in sync says has changed behind the smallest number that any of
+  // them knows to be committed; removals go on with few in sync, and one that comes back has missed
+  // them. Changes up to `committed`, the greatest, have been made by all. `alone` is asked before
+  // the first change is made: it makes sure that nobody comes back into the group as it was, who
+  // may not have the slot. `failed` is who did not do what it was asked, if that is the reason of
+  // an error.
   using Alone = std::function<Task<Result<void>>()>;
   Task<Result<void>> resolve(GroupRef group, ChunkVersion committed,
                              const std::vector<Changed>& changed, const Alone& alone,

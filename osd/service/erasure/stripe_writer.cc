@@ -141,28 +141,29 @@ Task<Result<void>> StripeWriter::settle(Op& op, const std::vector<Result<void>>&
                       {"reason", results[i].error().text()}});
     if (party.id == map_.self()) co_return fail(results[i].error());
     auto joiner = op.group->joiners.find(party.id);
-    if (joiner == op.group->joiners.end() || joiner->second->announced)
-      out.push_back(party.id);
-    else
-      joiner->second->following = false;
-    if (joiner != op.group->joiners.end() && joiner->second->tracked)
-      joiner->second->behind.insert(op.chunk);
+    if (joiner == op.group->joiners.end() || joiner->second->announced) out.push_back(party.id);
+    if (joiner == op.group->joiners.end()) continue;
+    // It follows again when its slots have been cleared.
+    joiner->second->following = false;
+    if (joiner->second->tracked) joiner->second->behind.insert(op.chunk);
   }
   op.parties = std::move(good);
   for (OsdId id : out) CO_TRY(co_await membership_.exclude(op.group, id));
   co_return Result<void>{};
 }
 
-// Joining members that took no part, and hold a shard that changed, are behind.
+// Joining members that took no part from the beginning to the end, and hold a shard that changed,
+// are behind.
 Task<Result<void>> StripeWriter::settleOthers(Op& op) {
   std::vector<OsdId> counted;
   const PlacementGroup* lists = groups_.lists(op.group->id);
   if (op.group->over || lists == nullptr) co_return fail(Errc::kStaleEpoch);
   for (const auto& [id, joiner] : op.group->joiners) {
     const bool concerned = (op.staged.shards & bit(lists->shardOf(id))) != 0;
-    if (!concerned || !joiner->tracked ||
-        std::ranges::any_of(op.parties, [&](const Party& p) { return p.id == id; }))
-      continue;
+    const bool tookPart =
+        joiner->following && joiner->followsFrom <= op.staged.number &&
+        std::ranges::any_of(op.parties, [&](const Party& p) { return p.id == id; });
+    if (!concerned || !joiner->tracked || tookPart) continue;
     joiner->behind.insert(op.chunk);
     if (joiner->announced) counted.push_back(id);
   }
@@ -446,10 +447,16 @@ Task<Result<void>> StripeWriter::allocate(GroupRef group, ChunkId chunk, BlockRa
   op->staged.number = group->take(1);
   op->parties = parties(group, op->staged.shards);
   const BlockRange hull = l.rowsOf(blocks);
-  auto results = co_await round(*op, [&](uint8_t shard) {
-    const BlockRange rows = shard < l.data ? l.rowsOf(blocks, shard) : hull;
-    return justOne(rangeOf(Mutation::Kind::kAllocate, chunk, rows.from, rows.to - rows.from));
-  });
+  std::vector<Result<void>> results;
+  try {
+    results = co_await round(*op, [&](uint8_t shard) {
+      const BlockRange rows = shard < l.data ? l.rowsOf(blocks, shard) : hull;
+      return justOne(rangeOf(Mutation::Kind::kAllocate, chunk, rows.from, rows.to - rows.from));
+    });
+  } catch (const kj::Exception&) {
+    results.assign(op->parties.size(),
+                   fail(Errc::kBadMessage, "a member's answer is not readable"));
+  }
   // It changes no byte: who has it or not makes no difference, but to whoever wants to rely on it.
   group->settle(op->staged.number, 1);
   for (size_t i = 0; i < results.size(); ++i)

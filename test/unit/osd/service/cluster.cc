@@ -98,7 +98,7 @@ void FakeMds::report(schema::GroupChange::Reader change) {
   if (change.getKind() == schema::GroupChange::Kind::FAILED) {
     PlacementGroup without = group;
     std::erase(without.osds, member);
-    std::erase(without.complete, member);
+    if (group.inSync() >= map.pools[kPool].needed()) std::erase(without.complete, member);
     if (without.inSync() < map.pools[kPool].needed()) return;
     group = std::move(without);
   } else if (std::ranges::count(group.joining, member) != 0) {
