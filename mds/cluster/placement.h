@@ -58,7 +58,7 @@ schema::FailureDomain chooseFailureDomain(const ClusterMap& map, const Pool& poo
 uint32_t choosePgCount(const ClusterMap& map, const Pool& pool);
 inline constexpr uint32_t kMinPgCount = 128;
 inline constexpr uint32_t kMaxPgCount = 8192;
-inline constexpr size_t kMaxPoolBytes = 512 << 10;
+inline constexpr size_t kMaxPoolBytes = 576 << 10;
 // What a group of the pool takes in the message, with as many joining as there are in sync.
 size_t groupBytes(const Pool& pool);
 
