@@ -1,5 +1,7 @@
 """Ways in which OSDs fail, and what is to be true meanwhile and afterwards."""
+import errno
 import json
+import mmap
 import os
 import random
 import shutil
@@ -7,7 +9,7 @@ import signal
 import subprocess
 import sys
 
-from harness import SANITIZED, check, eventually, say
+from harness import CAIRN, SANITIZED, check, eventually, say
 
 # Three seconds is what a user may feel at the most; machines that run tests stall by themselves.
 LONGEST = 20.0 if SANITIZED else 6.0
@@ -96,6 +98,54 @@ class Failures:
             load.end()
         check(self.cluster.status()["health"] == "ok", "healthy again")
 
+    def scrub(self):
+        """A deep scrub of everything; what it found since the daemons were started."""
+        cluster = self.cluster
+        before = self.scrubbed()
+        cluster.cairn("scrub", "start", "--data", cluster.data)
+        # The daemons say how far they are with their next heartbeat.
+        eventually(lambda: self.scrubbed()["groups_left"] > 0 or self.scrubbed()["errors_found"] > before["errors_found"],
+                   "the scrub has begun", 10)
+        return eventually(lambda: (lambda s: s if s["groups_left"] == 0 else None)(self.scrubbed()), "the scrub is done", 300)
+
+    def scrubbed(self):
+        return json.loads(self.cluster.cairn("scrub", "status", "--json", "--data", self.cluster.data))
+
+    def beyond_repair(self):
+        """One block is damaged wherever it is: it is an error to read, and said by its name and place."""
+        say("all OSDs: one block of a file is damaged on each")
+        cluster = self.cluster
+        path = os.path.join(self.root, "ruined")
+        data = random.Random(8).randbytes(256 << 10)
+        with open(path, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        for name in cluster.osd_names():
+            with open(os.path.join(cluster.data, name, "block"), "r+b") as f, mmap.mmap(f.fileno(), 0) as store:
+                at = store.find(data[20480:24576])
+                check(at > 0, f"{name} holds the file")
+                store[at + 9] ^= 1
+                store.flush()
+        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
+            f.write("1")
+        fd = os.open(path, os.O_RDONLY)
+        check(os.pread(fd, 16384, 0) == data[:16384] and os.pread(fd, 100, 25000) == data[25000:25100], "the rest of it can be read")
+        try:
+            os.pread(fd, 100, 21000)
+            check(False, "a lost block is not read")
+        except OSError as error:
+            check(error.errno == errno.EIO, f"it is EIO: {error}")
+        os.close(fd)
+        check(self.scrub()["unrepairable"] == 1, "the scrub counts it")
+        told = subprocess.run([CAIRN, "fsck", "--json", "--data", cluster.data], text=True, capture_output=True, timeout=60, check=False)
+        found = json.loads(told.stdout)["findings"]
+        check(told.returncode == 1 and [(f["trouble"], f["path"], f["ranges"]) for f in found] == [("damaged", "/ruined", [[20480, 4096]])],
+              f"fsck names it: {told.stdout}")
+        os.unlink(path)
+        eventually(lambda: self.scrub()["unrepairable"] == 0, "with the file it is gone", 60)
+        check(cluster.status()["health"] == "ok", "healthy")
+
     def flipped_bytes(self, name):
         """Damage all over one store: every read is right, and a scrub finds and mends it."""
         cluster = self.cluster
@@ -129,22 +179,7 @@ class Failures:
                     check(f.read() == data, f"{path} reads as it was written")
 
         all_right()
-        cluster.cairn("scrub", "start", "--data", cluster.data)
-
-        def progress():
-            return json.loads(cluster.cairn("scrub", "status", "--json", "--data", cluster.data))
-
-        def begun():
-            state = progress()
-            return state["groups_left"] > 0 or state["errors_found"] > 0
-
-        def scrubbed():
-            state = progress()
-            return state if state["groups_left"] == 0 else None
-
-        # The daemons say how far they are with their next heartbeat.
-        eventually(begun, "the scrub has begun", 10)
-        state = eventually(scrubbed, "the scrub is done", 300)
+        state = self.scrub()
         say(f"  scrub: {state['errors_found']} found, {state['errors_repaired']} repaired")
         check(state["errors_found"] == state["errors_repaired"] > 0, "all that was found was mended")
         check(cluster.status()["health"] == "ok", "healthy")

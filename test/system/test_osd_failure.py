@@ -12,6 +12,7 @@ with Cluster("osd_failure") as c:
     osds.fail_and_return(["osd3"], signal.SIGKILL)
     osds.all_at_once()
     osds.flipped_bytes("osd2")
+    osds.beyond_repair()
     osds.lost("osd3")
     c.down()
     c.check_stores()

@@ -17,6 +17,7 @@ with Cluster("stripe_failure", osds=6) as c:
     osds.fail_and_return(["osd5", "osd6"], signal.SIGKILL)
     osds.all_at_once()
     osds.flipped_bytes("osd2")
+    c.cairn("fsck", "--data", c.data)  # which fails if it has something to say
     osds.lost("osd3")
     c.down()
     c.check_stores()
