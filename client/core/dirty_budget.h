@@ -15,10 +15,11 @@ class DirtyBudget {
  public:
   DirtyBudget(Reactor& reactor, uint64_t limitBytes) : limit_(limitBytes), freed_(reactor) {}
 
-  // Waits until there is room. kCanceled once `stop` is set (then also call wake()).
-  Task<Result<void>> admit(Event& stop) {
+  // Waits until there is room, or `waived` says that it is not needed. kCanceled once `stop` is
+  // set. When either may have changed, call wake().
+  Task<Result<void>> admit(Event& stop, std::function<bool()> waived) {
     if (idle_ != 0 && used_ >= limit_ / 2) onPressure();
-    while (used_ >= limit_) {
+    while (used_ >= limit_ && !waived()) {
       if (stop.isSet()) co_return fail(Errc::kCanceled, "unmounting");
       co_await freed_.wait();
       if (idle_ != 0 && used_ >= limit_ / 2) onPressure();

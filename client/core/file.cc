@@ -1,5 +1,7 @@
 #include "client/core/file.h"
 
+#include "client/core/page_request.h"
+
 namespace cairn::client {
 
 namespace {
@@ -79,31 +81,16 @@ LeaseTable::Use File::tryEnter(LeaseMode mode, Urgency urgency) {
   return core_.leases.tryUse(ino_, mode, urgency);
 }
 
-// An operation in pageWaits_.
-class File::PageWaiter {
- public:
-  PageWaiter(File& file, Filesystem::PageWait pages) : file_(file) {
-    if (pages.from == pages.to) return;
-    at_ = file.pageWaits_.insert(file.pageWaits_.end(), pages);
-    waits_ = true;
-    if (file.core_.onPageWait) file.core_.onPageWait(file.ino_);
-  }
-  ~PageWaiter() {
-    if (waits_) file_.pageWaits_.erase(at_);
-  }
-  PageWaiter(const PageWaiter&) = delete;
-  PageWaiter& operator=(const PageWaiter&) = delete;
+std::vector<Filesystem::PageWait> File::pageWaits() const {
+  std::vector<Filesystem::PageWait> out;
+  for (const PageRequest* r : pageRequests_)
+    if (r->inTheWay()) out.push_back(r->pages());
+  return out;
+}
 
- private:
-  File& file_;
-  std::list<Filesystem::PageWait>::iterator at_;
-  bool waits_ = false;
-};
-
-Task<Result<LeaseTable::Use>> File::enter(LeaseMode mode, Urgency urgency,
-                                          Filesystem::PageWait pages) {
+Task<Result<LeaseTable::Use>> File::enter(LeaseMode mode, Urgency urgency, PageRequest* request) {
   if (auto use = tryEnter(mode, urgency)) co_return use;
-  PageWaiter waiter(*this, pages);
+  PageRequest::Waiting waiting(request);
   while (!core_.stop.isSet()) {
     if (auto use = tryEnter(mode, urgency)) co_return use;
     if (core_.leases.givingUp(ino_)) {

@@ -168,9 +168,7 @@ class File : public std::enable_shared_from_this<File> {
   // are there will have been filled under the write lease.
   Task<void> readyToMap();
   void noneMaps() { readyToMap_ = false; }
-  [[nodiscard]] std::vector<Filesystem::PageWait> pageWaits() const {
-    return {pageWaits_.begin(), pageWaits_.end()};
-  }
+  [[nodiscard]] std::vector<Filesystem::PageWait> pageWaits() const;
   // Whether an open must make it drop them: somebody else changed the data while nobody had the
   // file open. Once.
   bool takeStale() { return std::exchange(stale_, false); }
@@ -184,12 +182,12 @@ class File : public std::enable_shared_from_this<File> {
   uint32_t opens = 0, mappable = 0, handles = 0;
 
  private:
-  // Begins an operation under a lease, which is asked for if need be. `pages`: what the cache above
-  // keeps locked until it is done.
+  class PageRequest;
+  // Begins an operation under a lease, which is asked for if need be. `request`: of what the cache
+  // above keeps locked until it is done.
   Task<Result<LeaseTable::Use>> enter(LeaseMode mode, Urgency urgency = Urgency::kCanWait,
-                                      Filesystem::PageWait pages = {});
+                                      PageRequest* request = nullptr);
   [[nodiscard]] LeaseTable::Use tryEnter(LeaseMode mode, Urgency urgency);
-  class PageWaiter;
   // Marks [from, to) of the file as changed on the OSDs.
   void changedOnDisk(uint64_t from, uint64_t to);
   void foreignChange();
@@ -212,6 +210,7 @@ class File : public std::enable_shared_from_this<File> {
                                        SessionId session);
 
   // file_read.cc
+  Task<Result<std::vector<Buffer>>> readHeld(Handle& handle, uint64_t offset, uint32_t length);
   Task<Result<std::vector<Buffer>>> collect(std::vector<Task<Result<Buffer>>> reads);
   void readAhead(uint64_t from, uint64_t to);
   std::shared_ptr<BlockCache::Fill> startFill(uint64_t index, uint64_t need);
@@ -254,7 +253,7 @@ class File : public std::enable_shared_from_this<File> {
   uint64_t learnedAt_ = 0;     // Core::nameChanges when it was asked for
   bool wasPending_ = false;
   bool settling_ = false;
-  std::list<Filesystem::PageWait> pageWaits_;
+  std::list<PageRequest*> pageRequests_;
   bool readyToMap_ = false;
   uint64_t losses_ = 0,
            lossesDropped_ = 0;  // see losePages(); the pages of the first so many are gone

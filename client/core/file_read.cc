@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "client/core/file.h"
+#include "client/core/page_request.h"
 
 namespace cairn::client {
 
@@ -12,19 +12,24 @@ Task<Result<std::vector<Buffer>>> File::read(Handle& handle, uint64_t offset, ui
                                              Reading how) {
   Filesystem::PageWait pages;
   if (how.intoPages) pages = {roundDown(offset, kBlockSize), roundUp(offset + length, kBlockSize)};
-  // Somebody may open it to map it while this waits.
-  bool mayBeChanged = false;
-  LeaseTable::Use use;
-  do {
-    mayBeChanged = how.intoPages && mapped();
-    use = {};
-    auto entered = co_await enter(mayBeChanged ? LeaseMode::kWrite : LeaseMode::kRead,
-                                  Urgency::kCanWait, pages);
-    CO_TRY(entered);
-    use = std::move(*entered);
-  } while (how.intoPages && mapped() && !mayBeChanged);
-  CO_TRY(handle.usable());
-  shown_ = true;
+  PageRequest request(*this, pages);
+  while (true) {
+    // Somebody may open it to map it while this waits.
+    const bool mayBeChanged = how.intoPages && mapped();
+    auto use = co_await enter(mayBeChanged ? LeaseMode::kWrite : LeaseMode::kRead,
+                              Urgency::kCanWait, &request);
+    CO_TRY(use);
+    if (how.intoPages && mapped() && !mayBeChanged) continue;
+    CO_TRY(handle.usable());
+    shown_ = true;
+    request.beginAnew();
+    auto parts = co_await readHeld(handle, offset, length);
+    if (!parts || !request.lapsed()) co_return parts;
+  }
+}
+
+// Inside a Use.
+Task<Result<std::vector<Buffer>>> File::readHeld(Handle& handle, uint64_t offset, uint32_t length) {
   const uint64_t end = std::min(offset + length, std::max(size(), offset));
   if (end == offset) co_return std::vector<Buffer>{};
   // Taken now: what is flushed while we read may or may not be in what the OSD answers.

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "client/core/file.h"
+#include "client/core/page_request.h"
 
 namespace cairn::client {
 
@@ -20,22 +20,32 @@ Result<void> checkEnd(uint64_t offset, uint64_t length) {
 }  // namespace
 
 Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Writing how) {
-  if (auto e = errors_.check(handle.seen)) co_return fail(std::move(*e));
+  // Not of a mapping: nobody is there to be told, and what was stored after the loss would go too.
+  // msync(2) and close(2) come here as well.
+  if (!how.fromMapping)
+    if (auto e = errors_.check(handle.seen)) co_return fail(std::move(*e));
   if (data.empty()) co_return Result<void>{};
   const bool append = (handle.flags & O_APPEND) != 0 && !how.fromMapping;
-  const bool through = goesThrough(handle.flags);
-  // Before the lease: memory comes free when any file's writes are flushed.
-  if (!through) CO_TRY(co_await core_.budget.admit(core_.stop));
+  // O_SYNC is not said of mappings; which open file their pages come through is the kernel's
+  // choice.
+  const bool through = goesThrough(handle.flags) && !how.fromMapping;
   Urgency urgency = Urgency::kCanWait;
   Filesystem::PageWait pages;
   if (how.fromMapping || how.intoPages) {
-    urgency = how.fromMapping ? Urgency::kHoldsPages : Urgency::kLocksPages;
+    urgency = how.fromMapping ? Urgency::kFromMapping : Urgency::kLocksPages;
     pages = {roundDown(offset, kBlockSize), roundUp(offset + data.size(), kBlockSize), true};
   }
+  PageRequest request(*this, pages);
+  // Before the lease: memory comes free when any file's writes are flushed. What mappings have
+  // changed has to get out when the leases have lapsed; no more can follow then.
+  if (!through)
+    CO_TRY(co_await core_.budget.admit(core_.stop,
+                                       [&leases = core_.leases, fromMapping = how.fromMapping] {
+                                         return fromMapping && !leases.standing();
+                                       }));
   if (how.fromMapping) CO_TRY(checkMapping());
-  auto use = co_await enter(LeaseMode::kWrite, urgency, pages);
+  auto use = co_await enter(LeaseMode::kWrite, urgency, &request);
   CO_TRY(use);
-  if (how.fromMapping) CO_TRY(checkMapping());
   // What comes from a mapping is of a page that was there before, and that may just be dropped.
   if (!how.fromMapping) shown_ = true;
   // Two appends that go through must not both start at the same end; buffered ones take the end
@@ -47,6 +57,7 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
     if (!tailInTheWay(offset + data.size())) break;
     CO_TRY(co_await cleanTail());
   }
+  if (how.fromMapping) CO_TRY(checkMapping());
   CO_TRY(handle.usable());
   if (through) co_return co_await writeThrough(offset, std::move(data));
   dirty_.write(offset, data.bytes());

@@ -265,8 +265,8 @@ class Filesystem {
   // before it completes. It must not wait for requests that wait for a lease. May be empty. Called
   // on the reactor's thread.
   std::function<Task<void>(InodeId, Cached)> onForget;
-  // A request of the cache above that waits for a lease, with pages locked: it fills them, or they
-  // are written.
+  // A request of the cache above, with pages locked, that waits for a lease or will have to, for it
+  // began under one that has lapsed: it fills them, or they are written.
   struct PageWait {
     uint64_t from = 0, to = 0;
     bool write = false;

@@ -72,10 +72,30 @@ void LeaseTable::recalled(InodeId ino, uint64_t serial, bool toRead) {
 void LeaseTable::renewed(TimePoint sentAt, Duration lease) {
   lease_ = lease;
   validUntil_ = std::max(validUntil_, sentAt + lease);
+  if (!lapsed_ || !valid()) return;
+  lapsed_ = false;
+  changed_.fire();
+}
+
+Task<void> LeaseTable::watchTime() {
+  while (!stop_.isSet()) {
+    if (lapsed_) {
+      co_await changed_.wait();
+    } else if (valid()) {
+      co_await stop_.waitFor(validUntil_ - env_.reactor.now());
+    } else {
+      lapsed_ = true;
+      ++lapses_;
+      changed_.fire();  // what comes from mappings may begin
+      if (hooks_.lapsed) hooks_.lapsed();
+    }
+  }
 }
 
 void LeaseTable::sessionLost() {
   ++session_;
+  ++lapses_;
+  lapsed_ = true;
   validUntil_ = {};
   returns_.clear();
   std::vector<InodeId> lost(order_.begin(), order_.end());
@@ -124,7 +144,7 @@ LeaseTable::Use LeaseTable::tryUse(InodeId ino, LeaseMode mode, Urgency urgency)
   if (e.givingUp) {
     if (!admits(e, mode, urgency)) return {};
     if (urgency == Urgency::kLocksPages) e.locked = true;
-  } else if (e.mode < mode || !valid()) {
+  } else if (!(e.mode >= mode && valid()) && !admits(e, mode, urgency)) {
     return {};
   }
   ++e.users;
@@ -133,9 +153,13 @@ LeaseTable::Use LeaseTable::tryUse(InodeId ino, LeaseMode mode, Urgency urgency)
 }
 
 // Whether the session was renewed does not count: the lease is ours until it is given back, and
-// what is written back under it is not judged by that either.
-bool LeaseTable::admits(const Entry& entry, LeaseMode mode, Urgency urgency) {
-  return entry.dropping && entry.mode >= mode && urgency >= entry.admits;
+// what is written back under it is not judged by that either. When it was not, the pages are
+// dropped whether the lease is being given up or not, and before giving up has come to what is
+// buffered.
+bool LeaseTable::admits(const Entry& entry, LeaseMode mode, Urgency urgency) const {
+  if (entry.mode < mode) return false;
+  if (urgency == Urgency::kFromMapping && !valid()) return true;
+  return entry.dropping && urgency >= entry.admits;
 }
 
 void LeaseTable::pageShown(InodeId ino) {

@@ -30,8 +30,9 @@ enum class Urgency : uint8_t {
   kCanWait,
   kLocksPages,  // it writes pages which the kernel keeps locked until it is done: the first time
                 // that they are dropped
-  kHoldsPages,  // as long as it is not done, what was written into mapped pages does not get out:
-                // it is just that, or a truncation
+  kHoldsPages,  // as long as it is not done, what was written into mapped pages does not get out: a
+                // truncation
+  kFromMapping,  // it is just that; also while nothing is heard of the MDS, see Hooks::lapsed
 };
 
 struct LeaseReturn {
@@ -55,6 +56,12 @@ class LeaseTable {
     std::function<Task<void>(std::vector<LeaseReturn>)> send;
     // Whether the lease is to be kept, used or not: the inode is open, or something is buffered.
     std::function<bool(InodeId)> keep;
+    // Nothing was heard of the MDS for the time that leases stand without a word. They are still
+    // ours when it is heard again, unless the session is not; until then nothing that is cached may
+    // be shown. The kernel does not show attributes and names for longer; pages that are mapped it
+    // does, until they are dropped. What was written into them comes as Urgency::kFromMapping
+    // meanwhile, and is kept with the rest that is buffered. Must not wait.
+    std::function<void()> lapsed;
   };
   LeaseTable(Env& env, Event& stop, TaskScope& scope, Hooks hooks);
   LeaseTable(const LeaseTable&) = delete;
@@ -106,6 +113,11 @@ class LeaseTable {
   [[nodiscard]] bool bare(InodeId ino) const;
   // Grows when a session is lost with all its leases.
   [[nodiscard]] uint64_t session() const { return session_; }
+  // Grows with it, and whenever the leases have lapsed: what an operation found under a lease
+  // before is not to be shown without looking again.
+  [[nodiscard]] uint64_t lapses() const { return lapses_; }
+  // Whether leases stand: the session lives, and the MDS was heard in time.
+  [[nodiscard]] bool standing() const { return valid(); }
   // Begins a Use if a lease of at least `mode` stands and is not being given up.
   [[nodiscard]] Use tryUse(InodeId ino, LeaseMode mode, Urgency urgency = Urgency::kCanWait);
   [[nodiscard]] bool givingUp(InodeId ino) const;
@@ -124,6 +136,8 @@ class LeaseTable {
 
   // Returns leases that nobody has used for a while. Runs until `stop`.
   Task<void> returnUnused();
+  // Tells when the leases have lapsed. Runs until `stop`.
+  Task<void> watchTime();
   // `stop` is set.
   void wake() { changed_.fire(); }
 
@@ -148,7 +162,7 @@ class LeaseTable {
   void leave(InodeId ino);
   void touch(Entry& entry);
   void drop(InodeId ino);
-  [[nodiscard]] static bool admits(const Entry& entry, LeaseMode mode, Urgency urgency);
+  [[nodiscard]] bool admits(const Entry& entry, LeaseMode mode, Urgency urgency) const;
   Task<void> giveUp(InodeId ino);
   Task<void> unused(const Entry& entry);
   Task<void> dropMapped(InodeId ino, Entry& entry);
@@ -169,7 +183,8 @@ class LeaseTable {
   bool sending_ = false;
   TimePoint validUntil_{};
   Duration lease_{};
-  uint64_t session_ = 0;
+  bool lapsed_ = true;  // and told, or there is nothing to tell
+  uint64_t session_ = 0, lapses_ = 0;
   uint64_t lastSince_ = 0;
   Pulse changed_;  // Uses have ended, leases were given up
 };

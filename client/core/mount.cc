@@ -65,6 +65,7 @@ Mount::Mount(Env& env, Options options, MountInfo info)
                   .mapped = [this](InodeId ino) { return files_.mapped(ino); },
                   .send = [this](std::vector<LeaseReturn> l) { return sendReturns(std::move(l)); },
                   .keep = [this](InodeId ino) { return files_.keepsLease(ino); },
+                  .lapsed = [this] { leasesLapsed(); },
               }),
       mds_(session_, leases_),
       io_(env, options_, maps_, links_, stop_),
@@ -132,6 +133,7 @@ Task<Result<void>> Mount::start() {
   scope_.spawn(files_.flushAging());
   scope_.spawn(files_.sendReleases());
   scope_.spawn(leases_.returnUnused());
+  scope_.spawn(leases_.watchTime());
   scope_.spawn(access_.run());
   env_.log.info("mounted", {{"session", session_.id().value}, {"epoch", maps_.map()->epoch.value}});
   co_return Result<void>{};
@@ -194,6 +196,15 @@ Task<void> Mount::forget(InodeId ino, bool directory) {
   const uint64_t losses = open ? file->forgetPages() : 0;
   co_await onForget(ino, directory ? Cached::kNames : open ? Cached::kPages : Cached::kAttributes);
   if (open) file->pagesDropped(losses);
+}
+
+// A file that is mapped is open.
+void Mount::leasesLapsed() {
+  budget_.wake();
+  const std::vector<InodeId> open = files_.openInodes();
+  env_.log.info("the MDS is not heard: what the kernel has of open files is dropped",
+                {{"files", open.size()}});
+  for (InodeId ino : open) scope_.spawn(forget(ino, false));
 }
 
 Duration Mount::mayCache(InodeId ino) {

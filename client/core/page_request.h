@@ -1,0 +1,63 @@
+// A read or write of the cache above that keeps pages locked until it is answered, from its start
+// to its end. Whoever drops the file's pages goes around it while it waits for a lease, and also
+// when the leases have lapsed since it began: then it may be a long time until a server answers,
+// and what it leaves in its pages is not true any more. A read looks again before it fills its
+// pages; what a write leaves there is dropped when it has ended.
+#pragma once
+
+#include "client/core/file.h"
+
+namespace cairn::client {
+
+class File::PageRequest {
+ public:
+  // Without pages it is none.
+  PageRequest(File& file, Filesystem::PageWait pages)
+      : file_(file), pages_(pages), lapses_(file.core_.leases.lapses()) {
+    if (any()) at_ = file.pageRequests_.insert(file.pageRequests_.end(), this);
+  }
+  ~PageRequest() {
+    if (!any()) return;
+    file_.pageRequests_.erase(at_);
+    Core& core = file_.core_;
+    if (pages_.write && lapsed() && !core.stop.isSet()) core.scope.spawn(core.dropPages(file_));
+  }
+  PageRequest(const PageRequest&) = delete;
+  PageRequest& operator=(const PageRequest&) = delete;
+
+  [[nodiscard]] const Filesystem::PageWait& pages() const { return pages_; }
+  [[nodiscard]] bool inTheWay() const { return waits_ || lapsed(); }
+  // Since it began, or began anew.
+  [[nodiscard]] bool lapsed() const { return any() && lapses_ != file_.core_.leases.lapses(); }
+  void beginAnew() { lapses_ = file_.core_.leases.lapses(); }
+
+  // It waits for a lease. `request` may be null.
+  class Waiting {
+   public:
+    explicit Waiting(PageRequest* request)
+        : request_(request != nullptr && request->any() ? request : nullptr) {
+      if (request_ == nullptr) return;
+      request_->waits_ = true;
+      if (request_->file_.core_.onPageWait) request_->file_.core_.onPageWait(request_->file_.ino_);
+    }
+    ~Waiting() {
+      if (request_ != nullptr) request_->waits_ = false;
+    }
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+
+   private:
+    PageRequest* const request_;
+  };
+
+ private:
+  [[nodiscard]] bool any() const { return pages_.from != pages_.to; }
+
+  File& file_;
+  const Filesystem::PageWait pages_;
+  uint64_t lapses_;  // LeaseTable::lapses() when it began
+  bool waits_ = false;
+  std::list<PageRequest*>::iterator at_;
+};
+
+}  // namespace cairn::client
