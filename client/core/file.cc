@@ -30,12 +30,12 @@ void File::foreignChange() {
   chunks_.forget();
   // Pages are dropped only where that is needed: the answer under way is the first with the new
   // attributes, and the kernel would not believe it (see edge.h).
-  if (!shown_) return;
+  if (shown_ == 0) return;
   if (opens == 0) {
     stale_ = true;
     return;
   }
-  shown_ = false;
+  shown_ = 0;
   core_.onForeignChange(ino_);
 }
 
@@ -244,7 +244,7 @@ void File::losePages() {
 }
 
 uint64_t File::forgetPages() {
-  shown_ = false;
+  shown_ = 0;
   return losses_;
 }
 

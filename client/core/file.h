@@ -163,6 +163,8 @@ class File : public std::enable_shared_from_this<File> {
   // gives what the second needs to know.
   uint64_t forgetPages();
   void pagesDropped(uint64_t losses) { lossesDropped_ = std::max(lossesDropped_, losses); }
+  // What it has in its pages at most.
+  [[nodiscard]] uint64_t shownBytes() const { return std::min(shown_, size()); }
   [[nodiscard]] bool mapped() const { return mappable != 0; }
   // Before the first handle is given out through which pages may be mapped to be written: all that
   // are there will have been filled under the write lease.
@@ -257,7 +259,7 @@ class File : public std::enable_shared_from_this<File> {
   bool readyToMap_ = false;
   uint64_t losses_ = 0,
            lossesDropped_ = 0;  // see losePages(); the pages of the first so many are gone
-  bool shown_ = false;          // bytes were read or written since pages were forgotten
+  uint64_t shown_ = 0;          // bytes that were read or written since pages were forgotten
   bool stale_ = false;          // and are not true any more
 };
 

@@ -80,7 +80,7 @@ Task<Result<bool>> File::cloneFrom(Handle& handle, uint64_t offset, uint64_t len
   auto use = co_await enter(LeaseMode::kWrite);
   CO_TRY(use);
   const SessionId session = core_.io.session();
-  shown_ = true;
+  shown_ += length;
   // Exclusively: a chunk may be replaced, which nobody must be writing to.
   auto gate = co_await gate_.lock(0, 1, true);
   CO_TRY(handle.usable());

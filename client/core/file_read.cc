@@ -21,7 +21,7 @@ Task<Result<std::vector<Buffer>>> File::read(Handle& handle, uint64_t offset, ui
     CO_TRY(use);
     if (how.intoPages && mapped() && !mayBeChanged) continue;
     CO_TRY(handle.usable());
-    shown_ = true;
+    shown_ += length;
     request.beginAnew();
     auto parts = co_await readHeld(handle, offset, length);
     if (!parts || !request.lapsed()) co_return parts;

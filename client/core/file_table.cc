@@ -195,6 +195,13 @@ std::vector<InodeId> FileTable::openInodes() const {
   return out;
 }
 
+uint64_t FileTable::shownBytes() const {
+  uint64_t all = 0;
+  for (const auto& [ino, file] : files_)
+    if (file->opens != 0) all += file->shownBytes();
+  return all;
+}
+
 Task<void> FileTable::sendReleases() {
   while (true) {
     co_await releaseWanted_.wait();

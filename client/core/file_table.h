@@ -33,6 +33,8 @@ class FileTable {
   void release(Handle& handle);
   // Counted as open here.
   [[nodiscard]] std::vector<InodeId> openInodes() const;
+  // What the cache above has in its pages of open files, at most.
+  [[nodiscard]] uint64_t shownBytes() const;
 
   // For LeaseTable::Hooks.
   Task<void> writeBack(InodeId ino);

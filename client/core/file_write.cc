@@ -47,7 +47,7 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
   auto use = co_await enter(LeaseMode::kWrite, urgency, &request);
   CO_TRY(use);
   // What comes from a mapping is of a page that was there before, and that may just be dropped.
-  if (!how.fromMapping) shown_ = true;
+  if (!how.fromMapping) shown_ += data.size();
   // Two appends that go through must not both start at the same end; buffered ones take the end
   // and put their bytes behind it without waiting in between.
   auto gate = co_await gate_.lock(0, 1, append && through);

@@ -78,12 +78,19 @@ void LeaseTable::renewed(TimePoint sentAt, Duration lease) {
 }
 
 Task<void> LeaseTable::watchTime() {
+  bool silent = false;
   while (!stop_.isSet()) {
+    const TimePoint now = env_.reactor.now(), half = validUntil_ - lease_ / 2;
     if (lapsed_) {
       co_await changed_.wait();
-    } else if (valid()) {
-      co_await stop_.waitFor(validUntil_ - env_.reactor.now());
+    } else if (now < half) {
+      silent = false;
+      co_await stop_.waitFor(half - now);
+    } else if (now < validUntil_) {
+      if (!std::exchange(silent, true) && hooks_.silent) hooks_.silent();
+      co_await stop_.waitFor(validUntil_ - now);
     } else {
+      silent = false;
       lapsed_ = true;
       ++lapses_;
       changed_.fire();  // what comes from mappings may begin

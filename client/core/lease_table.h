@@ -56,7 +56,10 @@ class LeaseTable {
     std::function<Task<void>(std::vector<LeaseReturn>)> send;
     // Whether the lease is to be kept, used or not: the inode is open, or something is buffered.
     std::function<bool(InodeId)> keep;
-    // Nothing was heard of the MDS for the time that leases stand without a word. They are still
+    // Nothing was heard of the MDS for half of the time that leases stand without a word. Must not
+    // wait.
+    std::function<void()> silent;
+    // And for all of it. They are still
     // ours when it is heard again, unless the session is not; until then nothing that is cached may
     // be shown. The kernel does not show attributes and names for longer; pages that are mapped it
     // does, until they are dropped. What was written into them comes as Urgency::kFromMapping
@@ -136,7 +139,7 @@ class LeaseTable {
 
   // Returns leases that nobody has used for a while. Runs until `stop`.
   Task<void> returnUnused();
-  // Tells when the leases have lapsed. Runs until `stop`.
+  // Tells when the MDS is silent, and when the leases have lapsed. Runs until `stop`.
   Task<void> watchTime();
   // `stop` is set.
   void wake() { changed_.fire(); }

@@ -88,6 +88,38 @@ TEST_CASE("lapse: pages are dropped before others can have been let on") {
   CHECK(dropped <= heard + 2s);  // a session is expired half a second later
 }
 
+TEST_CASE("lapse: more than the kernel can drop in time begins to go before, and goes twice") {
+  constexpr uint64_t kLimit = kGiB / 1000 * 500;  // the lease is 2 s, others wait for 500 ms more
+  for (const bool many : {false, true}) {
+    FakeCluster c;
+    auto h = c.create("f");
+    c.mds.file("f").size = 2 * kGiB;  // a hole
+    c.remount();
+    h = c.open("f", O_RDONLY);
+    for (uint64_t at = 0; at < kLimit + (many ? kMiB : 0) - kMiB; at += kMiB)
+      REQUIRE(c.run(c.fs->read(h, at, kMiB, {.intoPages = true})));
+    Silence silence(c);
+    std::vector<Duration> dropped;
+    TimePoint heard{};
+    c.mds.fault = [&](schema::MdsRequest::Reader) {
+      if (!silence.away) heard = c.env.reactor.now();
+      return silence.away ? Fault::kRefuse : Fault::kNone;
+    };
+    c.fs->onForget = [&](InodeId, Filesystem::Cached) -> Task<void> {
+      dropped.push_back(c.env.reactor.now() - heard);
+      co_return;
+    };
+    c.world.run(5s);
+    CHECK(dropped.empty());
+    silence.cut();
+    REQUIRE(dropped.size() == (many ? 2 : 1));
+    if (many) CHECK(dropped.front() <= 1s);
+    CHECK(dropped.back() <= 2s);
+    CHECK(dropped.back() > 1s);
+    silence.heal();
+  }
+}
+
 TEST_CASE("lapse: what was written into mapped pages is taken without the MDS, and stored later") {
   for (const int flags : {O_RDWR, O_RDWR | O_SYNC}) {
     FakeCluster c(1, {.mds = {}, .writeBufferBytes = kMiB, .flushAge = 1h});
