@@ -6,6 +6,7 @@ answer alone is asked for all the time, above all memory that was mapped and rea
 mount's change is acknowledged it must not be the old answer any more. To wait is right.
 """
 import atexit
+import ctypes
 import json
 import mmap
 import os
@@ -21,6 +22,8 @@ PAGE = 4096
 LEASE = 5.0  # mds.client_lease
 WAKE = 60.0 if SANITIZED else 20.0  # from the end of the cut until all goes on: connections are tried again meanwhile
 OLD, NEW = b"old", b"new"
+UMOUNT_NOFOLLOW = 8
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Cut:
@@ -431,18 +434,38 @@ def lost(cut):
     writer.end()
 
 
+def read_ahead(path):
+    """What the kernel has asked for when this process has ended."""
+    fd = os.open(path, os.O_RDONLY)
+    yield "open"
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
+    yield "asked"
+
+
 def unmounted(cut):
-    """A mount that was cut off while its pages were read goes in order."""
-    write(f"{cut.a}/last", OLD * PAGE)
-    check(read(f"{cut.b}/last") == OLD * PAGE, "read")
+    """A mount that was cut off is unmounted in order, and so is one that still is."""
+    write(f"{cut.a}/last", OLD * PAGE * 300)
     fd = os.open(f"{cut.b}/last", os.O_RDWR)
+    check(os.pread(fd, 3, 0) == OLD, "read")
     cut.cut()
     time.sleep(2 * LEASE)
     cut.heal()
     os.close(fd)
     cut.umount("mount-far", cut.b)
     cut.mount_far()
-    check(read(f"{cut.b}/last") == OLD * PAGE, "mounted again")
+    reader = Process(read_ahead, f"{cut.b}/last")
+    check(reader.answer() == "open", "open")
+    cut.cut()
+    reader.go()
+    check(reader.answer() == "asked", "nothing that it reads can come")
+    reader.end()
+    time.sleep(2 * LEASE)
+    # umount(8) would ask the mount about itself first.
+    check(libc.umount2(cut.b.encode(), UMOUNT_NOFOLLOW) == 0, f"umount2: {os.strerror(ctypes.get_errno())}")
+    cut.heal()
+    check(cut.processes.pop("mount-far").wait(60) == 0, "it ends in order")
+    cut.mount_far()
+    check(read(f"{cut.b}/last") == OLD * PAGE * 300, "mounted again")
 
 
 need("ip", "nsenter")
