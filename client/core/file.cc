@@ -248,6 +248,14 @@ uint64_t File::forgetPages() {
   return losses_;
 }
 
+// What the drop went around goes when it has ended, and may be stored into until then.
+void File::pagesDropped(uint64_t losses) {
+  if (std::ranges::any_of(pageRequests_,
+                          [](const auto* r) { return r->pages().write && r->lapsed(); }))
+    return;
+  lossesDropped_ = std::max(lossesDropped_, losses);
+}
+
 void File::loseUnflushed() {
   if (!pending()) return;
   dirty_.dropUnflushed();

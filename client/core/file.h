@@ -162,7 +162,7 @@ class File : public std::enable_shared_from_this<File> {
   // The cache above is told to drop the file's pages; and it has, all of before that. The first
   // gives what the second needs to know.
   uint64_t forgetPages();
-  void pagesDropped(uint64_t losses) { lossesDropped_ = std::max(lossesDropped_, losses); }
+  void pagesDropped(uint64_t losses);
   // What it has in its pages at most.
   [[nodiscard]] uint64_t shownBytes() const { return std::min(shown_, size()); }
   [[nodiscard]] bool mapped() const { return mappable != 0; }
@@ -204,7 +204,7 @@ class File : public std::enable_shared_from_this<File> {
   Task<Result<void>> store(uint64_t offset, Buffer data, SessionId session);
 
   // file_write.cc
-  Result<void> checkMapping();
+  Result<void> checkMapping(uint64_t lossesBefore);
   [[nodiscard]] bool tailInTheWay(uint64_t end) const;
   Task<Result<void>> cleanTail();
   Task<Result<void>> writeThrough(uint64_t offset, Buffer data);

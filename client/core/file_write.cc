@@ -36,6 +36,7 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
     pages = {roundDown(offset, kBlockSize), roundUp(offset + data.size(), kBlockSize), true};
   }
   PageRequest request(*this, pages);
+  const uint64_t lossesBefore = losses_;
   // Before the lease: memory comes free when any file's writes are flushed. What mappings have
   // changed has to get out when the leases have lapsed; no more can follow then.
   if (!through)
@@ -43,7 +44,7 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
                                        [&leases = core_.leases, fromMapping = how.fromMapping] {
                                          return fromMapping && !leases.standing();
                                        }));
-  if (how.fromMapping) CO_TRY(checkMapping());
+  if (how.fromMapping) CO_TRY(checkMapping(lossesBefore));
   auto use = co_await enter(LeaseMode::kWrite, urgency, &request);
   CO_TRY(use);
   // What comes from a mapping is of a page that was there before, and that may just be dropped.
@@ -57,7 +58,7 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
     if (!tailInTheWay(offset + data.size())) break;
     CO_TRY(co_await cleanTail());
   }
-  if (how.fromMapping) CO_TRY(checkMapping());
+  if (how.fromMapping) CO_TRY(checkMapping(lossesBefore));
   CO_TRY(handle.usable());
   if (through) co_return co_await writeThrough(offset, std::move(data));
   dirty_.write(offset, data.bytes());
@@ -68,8 +69,8 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
 }
 
 // What was stored under a write lease that was lost: others may have changed the file since.
-Result<void> File::checkMapping() {
-  if (losses_ == lossesDropped_) return {};
+Result<void> File::checkMapping(uint64_t lossesBefore) {
+  if (losses_ == lossesBefore && losses_ == lossesDropped_) return {};
   errors_.record(Error(Errc::kIo, "the session expired: what mappings have changed is lost"));
   return fail(Errc::kIo, "the session expired under a mapping");
 }

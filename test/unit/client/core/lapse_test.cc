@@ -173,6 +173,34 @@ TEST_CASE("lapse: what was written into mapped pages is lost with the session, a
   CHECK(c.stored("f") == "teNEXT");
 }
 
+TEST_CASE("lapse: what comes from a mapping and is held up while its session is lost is lost too") {
+  FakeCluster c(1, {.mds = {}, .flushAge = 1h});
+  auto h = c.create("f");
+  REQUIRE(c.write(h, 0, "text"));
+  REQUIRE(c.run(c.fs->fsync(h)));
+  Silence silence(c);
+  REQUIRE(c.write(h, 4096, "more"));
+  c.holdWrites();
+  AttrChange change;
+  change.size = 4;
+  auto cut = started(c, c.fs->setattr(inoOf(c, "f"), change));  // waits for the flush
+  auto mapped = started(c, c.fs->write(h, 0, c.bytes("LATE"), {.fromMapping = true}));
+  CHECK_FALSE(cut->has_value());
+  CHECK_FALSE(mapped->has_value());
+  c.mds.expire(c.mds.lastSession);
+  c.world.run(3s);  // the kernel has dropped all other pages long ago
+  c.letWrites();
+  c.world.run(3s);
+  REQUIRE(cut->has_value());
+  REQUIRE(mapped->has_value());
+  CHECK((*mapped)->error().code == Errc::kIo);
+  CHECK(c.run(c.fs->fsync(h)).error().code == Errc::kIo);
+  CHECK(c.read(h, 0, 10) == "text");
+  CHECK(c.run(c.fs->read(h, 0, 4096, {.intoPages = true})));
+  CHECK(c.run(c.fs->write(h, 0, c.bytes("NEXT"), {.fromMapping = true})));
+  CHECK(c.read(h, 0, 10) == "NEXT");
+}
+
 TEST_CASE("lapse: a truncation does not begin, so what comes from mappings is not behind it") {
   FakeCluster c(1, {.mds = {}, .flushAge = 1h});
   auto h = c.create("f");
