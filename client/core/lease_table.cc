@@ -78,25 +78,29 @@ void LeaseTable::renewed(TimePoint sentAt, Duration lease) {
 }
 
 Task<void> LeaseTable::watchTime() {
-  bool silent = false;
+  bool early = false;
   while (!stop_.isSet()) {
     const TimePoint now = env_.reactor.now(), half = validUntil_ - lease_ / 2;
     if (lapsed_) {
       co_await changed_.wait();
     } else if (now < half) {
-      silent = false;
+      early = false;
       co_await stop_.waitFor(half - now);
     } else if (now < validUntil_) {
-      if (!std::exchange(silent, true) && hooks_.silent) hooks_.silent();
+      if (!std::exchange(early, true) && hooks_.lapsesEarly && hooks_.lapsesEarly()) lapse();
       co_await stop_.waitFor(validUntil_ - now);
     } else {
-      silent = false;
+      early = false;
       lapsed_ = true;
-      ++lapses_;
-      changed_.fire();  // what comes from mappings may begin
-      if (hooks_.lapsed) hooks_.lapsed();
+      lapse();
     }
   }
+}
+
+void LeaseTable::lapse() {
+  ++lapses_;
+  changed_.fire();  // what comes from mappings may begin
+  if (hooks_.lapsed) hooks_.lapsed();
 }
 
 void LeaseTable::sessionLost() {

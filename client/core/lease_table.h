@@ -56,10 +56,9 @@ class LeaseTable {
     std::function<Task<void>(std::vector<LeaseReturn>)> send;
     // Whether the lease is to be kept, used or not: the inode is open, or something is buffered.
     std::function<bool(InodeId)> keep;
-    // Nothing was heard of the MDS for half of the time that leases stand without a word. Must not
-    // wait.
-    std::function<void()> silent;
-    // And for all of it. They are still
+    // Whether what lapsed() begins takes so long that it is to be called at half of its time too.
+    std::function<bool()> lapsesEarly;
+    // Nothing was heard of the MDS for the time that leases stand without a word. They are still
     // ours when it is heard again, unless the session is not; until then nothing that is cached may
     // be shown. The kernel does not show attributes and names for longer; pages that are mapped it
     // does, until they are dropped. What was written into them comes as Urgency::kFromMapping
@@ -116,7 +115,7 @@ class LeaseTable {
   [[nodiscard]] bool bare(InodeId ino) const;
   // Grows when a session is lost with all its leases.
   [[nodiscard]] uint64_t session() const { return session_; }
-  // Grows with it, and whenever the leases have lapsed: what an operation found under a lease
+  // Grows with it, and before each call of Hooks::lapsed: what an operation found under a lease
   // before is not to be shown without looking again.
   [[nodiscard]] uint64_t lapses() const { return lapses_; }
   // Whether leases stand: the session lives, and the MDS was heard in time.
@@ -139,7 +138,7 @@ class LeaseTable {
 
   // Returns leases that nobody has used for a while. Runs until `stop`.
   Task<void> returnUnused();
-  // Tells when the MDS is silent, and when the leases have lapsed. Runs until `stop`.
+  // Tells when the leases have lapsed, or are about to. Runs until `stop`.
   Task<void> watchTime();
   // `stop` is set.
   void wake() { changed_.fire(); }
@@ -172,6 +171,7 @@ class LeaseTable {
   // Ends early when the session is lost: then there is nobody to be exact for.
   Task<void> forget(InodeId ino, bool directory);
   Task<void> forgetThenTell(InodeId ino, bool directory, std::shared_ptr<bool> done);
+  void lapse();
   void give(LeaseReturn back);
   Task<void> sendReturns();
   [[nodiscard]] bool valid() const { return env_.reactor.now() < validUntil_; }

@@ -67,7 +67,7 @@ Mount::Mount(Env& env, Options options, MountInfo info)
                   .mapped = [this](InodeId ino) { return files_.mapped(ino); },
                   .send = [this](std::vector<LeaseReturn> l) { return sendReturns(std::move(l)); },
                   .keep = [this](InodeId ino) { return files_.keepsLease(ino); },
-                  .silent = [this] { mdsSilent(); },
+                  .lapsesEarly = [this] { return muchToForget(); },
                   .lapsed = [this] { leasesLapsed(); },
               }),
       mds_(session_, leases_),
@@ -201,22 +201,18 @@ Task<void> Mount::forget(InodeId ino, bool directory) {
   if (open) file->pagesDropped(losses);
 }
 
-// A file that is mapped is open.
-void Mount::forgetOpen() {
-  for (InodeId ino : files_.openInodes()) scope_.spawn(forget(ino, false));
-}
-
 // From the end of our leases on the MDS keeps others waiting for a quarter of that time. What the
 // kernel may not drop in it goes before, and then what has come back meanwhile.
-void Mount::mdsSilent() {
+bool Mount::muchToForget() const {
   const auto spareMs = static_cast<uint64_t>(maps_.lease() / 4 / Duration(1ms));
-  if (files_.shownBytes() > kDropBytesPerSec / 1000 * spareMs) forgetOpen();
+  return files_.shownBytes() > kDropBytesPerSec / 1000 * spareMs;
 }
 
+// A file that is mapped is open.
 void Mount::leasesLapsed() {
   env_.log.info("the MDS is not heard: what the kernel has of open files is dropped");
   budget_.wake();
-  forgetOpen();
+  for (InodeId ino : files_.openInodes()) scope_.spawn(forget(ino, false));
 }
 
 Duration Mount::mayCache(InodeId ino) {

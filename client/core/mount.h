@@ -87,9 +87,8 @@ class Mount final : public Filesystem {
   Task<void> answerProbe(InodeId ino, uint64_t serial);
   Task<void> sendReturns(std::vector<LeaseReturn> leases);
   Task<void> forget(InodeId ino, bool directory);
-  void mdsSilent();
+  [[nodiscard]] bool muchToForget() const;
   void leasesLapsed();
-  void forgetOpen();
   Task<Result<Opened>> createNew(MakeRequest what, int flags);
   Task<Result<void>> syncHandle(std::shared_ptr<Handle> h, bool sizeOnly);
 

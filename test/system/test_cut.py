@@ -107,9 +107,17 @@ class Cut:
                     print(f"--- {name}\n{f.read()[-3000:]}", flush=True)
 
     def destroy(self):
+        # In order, if that is possible: of a mount that is killed, a thread may wait in the kernel for what nobody answers then.
+        subprocess.run(["ip", "-n", self.far, "link", "set", "cable", "up"], capture_output=True, check=False)
+        subprocess.run(["umount", "-l", self.a, self.b], capture_output=True, check=False)
+        for name in ("mount-near", "mount-far"):
+            if name in self.processes:
+                try:
+                    self.processes[name].wait(20)
+                except subprocess.TimeoutExpired:
+                    print(f"{name} does not end", flush=True)
         for process in self.processes.values():
             process.kill()
-        subprocess.run(["umount", "-l", self.a, self.b], capture_output=True, check=False)
         for ns in (self.near, self.far):
             subprocess.run(["ip", "netns", "delete", ns], capture_output=True, check=False)
 
