@@ -23,8 +23,8 @@
 //     other member that is up (in sync or joining), and these are two at least. With one other,
 //     each may be the one that is cut off: the primary stays, for it serves reads at least, and
 //     nothing has to move.
-// Nobody is taken out without whom the group could not be read (group_report.cc). Pools of two copies have minSize 1: the primary's
-// word counts.
+// Nobody is taken out without whom the group could not be read (group_report.cc). Pools of two
+// copies have minSize 1: the primary's word counts.
 //
 // A hearing is kept in memory only: the primary repeats its report until the group's epoch changes.
 #pragma once
