@@ -96,9 +96,11 @@ Task<Result<Buffer>> File::readPiece(std::shared_ptr<File> self, uint64_t from, 
     if (!fill && keep) fill = self->startFill(index, to - start);
     if (fill) {
       co_await fill->done.wait();
-      CO_TRY(fill->result);
+      const Errc error = fill->result ? Errc::kOk : fill->result.error().code;
+      // A block that is lost takes none with it but itself: what was asked for may be good.
+      if (error != Errc::kCorrupt && error != Errc::kIo) CO_TRY(fill->result);
       // A fill that began when the file was shorter does not reach far enough.
-      if (fill->result->size() >= to - start)
+      if (fill->result && fill->result->size() >= to - start)
         co_return fill->result->slice(from - start, to - from);
     }
   }

@@ -182,6 +182,7 @@ Task<Result<void>> Scrubber::scrub(GroupRef group, bool deep) {
     if (stopped_ || group->over) co_return fail(Errc::kCanceled, "not the primary any more");
     CO_TRY(co_await look(group, chunk, std::move(members)));
   }
+  forgetOthers(group->id, [&](ChunkId chunk) { return ours.contains(chunk); });
   co_return Result<void>{};
 }
 
@@ -268,7 +269,14 @@ Task<Result<void>> Scrubber::scrubStripes(GroupRef group, bool deep) {
     }
     note(group->id, chunk, probe_.healed - healedBefore, std::move(blocks));
   }
+  forgetOthers(group->id, [&](ChunkId chunk) { return seen.contains(chunk); });
   co_return Result<void>{};
+}
+
+// What is gone is not damaged any more.
+void Scrubber::forgetOthers(GroupId group, const std::function<bool(ChunkId)>& exists) {
+  std::erase_if(damaged_,
+                [&](const auto& d) { return d.second.group == group && !exists(d.first); });
 }
 
 // What of our own copy cannot be read, and could not be healed.

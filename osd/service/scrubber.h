@@ -12,7 +12,8 @@
 // knows only of its own scrubs. One chunk at a time, under the throttle. One reactor thread.
 #pragma once
 
-#include <set>
+#include <functional>
+#include <map>
 
 #include "common/base/env.h"
 #include "osd/service/equalizer.h"
@@ -66,6 +67,7 @@ class Scrubber {
   Task<Result<void>> look(GroupRef group, ChunkId chunk, std::vector<OsdId> members);
   Task<Result<std::vector<BlockRange>>> lostHere(ChunkId chunk);
   Task<Result<void>> scrubStripes(GroupRef group, bool deep);
+  void forgetOthers(GroupId group, const std::function<bool(ChunkId)>& exists);
   void note(GroupId group, ChunkId chunk, uint64_t mended, std::vector<BlockRange> lost);
   [[nodiscard]] WallNs now() const;
 

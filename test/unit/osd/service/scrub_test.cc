@@ -61,6 +61,16 @@ TEST_CASE("what is damaged everywhere is counted until it is written anew or rem
   REQUIRE(done(c));
   CHECK(c.osd(1).service.scrub().unrepairable == 0);
   (void)c.everywhere(42, 0, 8 * kB);
+  for (size_t i = 1; i <= 3; ++i) flip(c, i, 42, 3);
+  ask(c, true);
+  REQUIRE(done(c));
+  CHECK(c.osd(1).service.scrub().unrepairable == 1);
+  OutMessage m = c.request();
+  m.body<schema::OsdRequest>().initRemove().initChunks(1).set(0, 42);
+  REQUIRE(c.ask(1, std::move(m), schema::Hello::Role::MDS));
+  ask(c, false);
+  REQUIRE(done(c));
+  CHECK(c.osd(1).service.scrub().unrepairable == 0);
 }
 
 TEST_CASE("a light scrub reads no data, and finds chunks that a member lacks or has too many") {
