@@ -11,11 +11,13 @@ enum class Equality : uint8_t {
   kBelowSize,  // the bytes of files: a mount died, and what it wrote behind an end may differ
 };
 
-// Deleted chunks are gone, orphans too, and every group has all its copies, soon.
+// Deleted chunks are gone, orphans too, every group has all its copies or shards and what OSDs hold
+// of others is removed, and no change of a stripe is staged, soon.
 void checkDrained(SimCluster& cluster);
 // The MDS's invariants hold.
 void checkState(SimCluster& cluster);
-// OSDs store what the MDS knows of and nothing else, and all members of a group the same.
+// OSDs store what the MDS knows of and nothing else, and all members of a group the same, or each
+// its own shard of the same.
 void checkReplicas(SimCluster& cluster, Equality equality);
 // The daemons end, and the offline checker finds nothing.
 void checkStores(SimCluster& cluster);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <numeric>
 #include <string>
 
 namespace cairn::sim::test {
@@ -86,6 +87,61 @@ void disturb(Run& run, Duration most) {
   world.after(lasts, [&world, a, b] {
     world.network().healAll();
     if (a != b) world.network().link(a, b).clog = {};
+  });
+}
+
+std::vector<size_t> someOsds(SimCluster& c, size_t count) {
+  std::vector<size_t> rest(c.options().osds), chosen;
+  std::iota(rest.begin(), rest.end(), size_t{0});
+  for (size_t i = 0; i < count; ++i) {
+    const auto at = rest.begin() + static_cast<ptrdiff_t>(c.world.random().below(rest.size()));
+    chosen.push_back(*at);
+    rest.erase(at);
+  }
+  return chosen;
+}
+
+void sendAway(SimCluster& c, const std::vector<size_t>& which,
+              const std::function<void()>& meanwhile) {
+  SimWorld& world = c.world;
+  std::vector<size_t> dead;
+  std::vector<SimNode*> still;
+  for (size_t i : which) {
+    if (world.chance(0.5)) {
+      still.push_back(&c.osdNode(i));
+      world.pause(c.osdNode(i));
+    } else {
+      dead.push_back(i);
+      world.kill(c.osdNode(i));
+      c.endOsd(i);
+    }
+  }
+  meanwhile();
+  for (SimNode* node : still) world.resume(*node);
+  for (size_t i : dead) c.startOsd(i);
+}
+
+void longAbsence(Run& run, size_t most) {
+  SimCluster& c = run.cluster;
+  const auto which = someOsds(c, 1 + c.world.random().below(most));
+  const Duration lasts = 2s + upTo(c.world, 10s);
+  sendAway(c, which, [&] { run.go(lasts); });
+}
+
+void putIn(SimCluster& c, OsdId osd, bool in) {
+  c.administer([&](schema::Mutation::Builder m) {
+    auto set = m.initOsdSet();
+    set.setId(osd.value);
+    set.setSetIn(true);
+    set.setIn(in);
+  });
+}
+
+void removeOsd(SimCluster& c, OsdId osd, bool force) {
+  c.administer([&](schema::Mutation::Builder m) {
+    auto remove = m.initOsdRemove();
+    remove.setId(osd.value);
+    remove.setForce(force);
   });
 }
 

@@ -115,4 +115,17 @@ void killDaemon(Run& run);
 // A fault of the network, or a process that stands still, for up to `most`.
 void disturb(Run& run, Duration most);
 
+// Different ones, at random.
+std::vector<size_t> someOsds(SimCluster& cluster, size_t count);
+// These OSDs die or stand still, each one or the other, while `meanwhile` goes on, and return.
+void sendAway(SimCluster& cluster, const std::vector<size_t>& which,
+              const std::function<void()>& meanwhile);
+// Up to `most` OSDs at once are away for longer than their lease, while the rest goes on.
+void longAbsence(Run& run, size_t most);
+
+// ---- What an administrator does ----
+
+void putIn(SimCluster& cluster, OsdId osd, bool in);
+void removeOsd(SimCluster& cluster, OsdId osd, bool force = false);
+
 }  // namespace cairn::sim::test

@@ -10,6 +10,9 @@ namespace {
 constexpr Uuid kCluster{0xca19, 0x51};
 constexpr uint16_t kMdsPort = 7700;
 constexpr uint16_t kOsdPort = 7800;
+constexpr const char* kStripedPool = "striped";
+// Few, so that files share them.
+constexpr uint32_t kStripedGroups = 16;
 
 bool verbose() {
   return std::getenv("CAIRN_SIM_LOG") != nullptr;
@@ -26,6 +29,7 @@ SimCluster::SimCluster(uint64_t seed, ClusterOptions options, Idle)
 // Delegates, so that the destructor cleans up if something does not start.
 SimCluster::SimCluster(uint64_t seed, ClusterOptions options) : SimCluster(seed, options, Idle{}) {
   startDaemons();
+  if (options_.striped) makeStripedPool(*options_.striped);
 }
 
 SimCluster::~SimCluster() {
@@ -234,17 +238,46 @@ void SimCluster::losePower() {
   endMds();
 }
 
+void SimCluster::makeStripedPool(const StripedPool& pool) {
+  administer([&pool](schema::Mutation::Builder m) {
+    auto p = m.initPoolCreate();
+    p.setName(kStripedPool);
+    p.setEcData(pool.data);
+    p.setEcParity(pool.parity);
+    p.setStripeUnit(pool.stripeUnit);
+    p.setMinSize(pool.minSize);
+    p.setAnyClass(true);
+    p.setAutoDomain(true);
+    p.setPgCount(kStripedGroups);
+  });
+  administer([](schema::Mutation::Builder m) {
+    auto s = m.initSetLayout();
+    s.setIno(kRootInode.value);
+    s.setPool(kStripedPool);
+  });
+  waitForService();
+}
+
+bool SimCluster::whole() const {
+  if (!mds_.daemon) return false;
+  const ClusterMap& map = mds_.daemon->state().map();
+  if (map.pools.empty()) return false;
+  for (const auto& [id, pool] : map.pools) {
+    if (pool.pgs.empty()) return false;
+    for (const PlacementGroup& group : pool.pgs)
+      if (group.osds.size() != pool.width() || group.inSync() != pool.width() ||
+          !group.joining.empty())
+        return false;
+  }
+  return true;
+}
+
 void SimCluster::waitForService() {
   auto ready = [this] {
-    if (!mds_.daemon) return false;
-    const ClusterMap& map = mds_.daemon->state().map();
-    const Pool* pool = map.pool(PoolId{1});
-    if (pool == nullptr || pool->pgs.empty()) return false;
-    for (const PlacementGroup& pg : pool->pgs)
-      if (pg.osds.size() != options_.replicas) return false;
+    if (!whole()) return false;
     for (auto& p : osds_)
       if (!p.daemon || !p.daemon->health()) return false;
-    for (const auto& [id, entry] : map.osds)
+    for (const auto& [id, entry] : mds_.daemon->state().map().osds)
       if (!entry.up) return false;
     return true;
   };

@@ -18,11 +18,19 @@
 
 namespace cairn::sim::test {
 
+// An erasure-coded pool.
+struct StripedPool {
+  uint16_t data = 0, parity = 0;
+  uint32_t stripeUnit = 0;  // bytes
+  uint16_t minSize = 0;
+};
+
 struct ClusterOptions {
   size_t osds = 3;
   uint16_t replicas = 3;
   size_t clients = 2;
-  Duration outAfter = 10min;  // of OSDs that are down
+  Duration outAfter = 10min;                // of OSDs that are down
+  std::optional<StripedPool> striped = {};  // all files lie in it, and none in that of copies
 };
 
 class SimCluster {
@@ -71,7 +79,9 @@ class SimCluster {
   void startDaemons();
   // All machines at once, and what is left of them cleaned up.
   void losePower();
-  // Until every OSD has joined and every placement group may be written.
+  // Every placement group has all its members, in sync and nobody else.
+  [[nodiscard]] bool whole() const;
+  // Until every OSD has joined, and that.
   void waitForService();
 
  private:
@@ -97,6 +107,7 @@ class SimCluster {
   [[nodiscard]] osd::StoreOptions storeOptions(size_t i) const;
   [[nodiscard]] NodeOptions nodeOptions(std::string name) const;
   void abandonMounts();
+  void makeStripedPool(const StripedPool& pool);
 
   const ClusterOptions options_;
   bool mdsMade_ = false;
