@@ -230,21 +230,17 @@ void checkDrained(SimCluster& cluster) {
     why = "groups are not whole";
     if (!cluster.whole()) return false;
     for (size_t i = 0; i < cluster.options().osds; ++i) {
-      osd::Store& store = cluster.osd(i).store();
       // What moved away, or was of another shard, is removed where it was.
       why = SimCluster::osdHost(i) + " keeps a group that it does not belong to";
-      auto groups = store.groups();
+      auto groups = cluster.osd(i).store().groups();
       if (!groups) return false;
       for (osd::GroupId id : *groups)
         if (!belongs(id, cluster.osd(i).id())) return false;
-      // The last rounds of changes of stripes follow what they acknowledged.
-      why = SimCluster::osdHost(i) + " has changes staged";
-      auto staged = store.list(ChunkId{osd::staged(ChunkId{}).value - 1}, SIZE_MAX);
-      if (!staged) return false;
-      for (const osd::ListedChunk& c : *staged)
-        if (c.info.blocks != 0) return false;
     }
-    return true;
+    // The last rounds of changes of stripes follow what they acknowledged.
+    const auto staged = cluster.withStaged();
+    if (staged) why = SimCluster::osdHost(*staged) + " has changes staged";
+    return !staged;
   };
   const bool done = cluster.world.runUntil(drained, 120s);
   CHECK_MESSAGE(done, "not drained: ", why);

@@ -90,6 +90,13 @@ void disturb(Run& run, Duration most) {
   });
 }
 
+void untilStaged(Run& run) {
+  SimCluster& c = run.cluster;
+  if (!c.options().striped) return;
+  if (c.world.runUntil([&c] { return c.withStaged().has_value(); }, 2s))
+    c.world.run(upTo(c.world, 2ms));  // into a later one of its rounds
+}
+
 std::vector<size_t> someOsds(SimCluster& c, size_t count) {
   std::vector<size_t> rest(c.options().osds), chosen;
   std::iota(rest.begin(), rest.end(), size_t{0});
@@ -125,6 +132,7 @@ void longAbsence(Run& run, size_t most) {
   SimCluster& c = run.cluster;
   const auto which = someOsds(c, 1 + c.world.random().below(most));
   const Duration lasts = 2s + upTo(c.world, 10s);
+  if (c.world.chance(0.7)) untilStaged(run);
   sendAway(c, which, [&] { run.go(lasts); });
 }
 

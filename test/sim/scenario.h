@@ -115,6 +115,8 @@ void killDaemon(Run& run);
 // A fault of the network, or a process that stands still, for up to `most`.
 void disturb(Run& run, Duration most);
 
+// In the middle of a change of a stripe, if one is made soon; at once in a cluster without them.
+void untilStaged(Run& run);
 // Different ones, at random.
 std::vector<size_t> someOsds(SimCluster& cluster, size_t count);
 // These OSDs die or stand still, each one or the other, while `meanwhile` goes on, and return.

@@ -4,6 +4,8 @@
 
 #include <cstdlib>
 
+#include "osd/service/erasure/shard_ids.h"
+
 namespace cairn::sim::test {
 namespace {
 
@@ -270,6 +272,18 @@ bool SimCluster::whole() const {
         return false;
   }
   return true;
+}
+
+std::optional<size_t> SimCluster::withStaged() const {
+  for (size_t i = 0; i < osds_.size(); ++i) {
+    if (!osds_[i].daemon) continue;
+    // The names of all that is staged come behind those of chunks.
+    auto list = osds_[i].daemon->store().list(ChunkId{osd::staged(ChunkId{}).value - 1}, SIZE_MAX);
+    REQUIRE(list.has_value());
+    for (const osd::ListedChunk& c : *list)
+      if (c.info.blocks != 0) return i;
+  }
+  return std::nullopt;
 }
 
 void SimCluster::waitForService() {

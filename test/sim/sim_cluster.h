@@ -81,6 +81,8 @@ class SimCluster {
   void losePower();
   // Every placement group has all its members, in sync and nobody else.
   [[nodiscard]] bool whole() const;
+  // The first OSD that has a change of a stripe staged, of those that run.
+  [[nodiscard]] std::optional<size_t> withStaged() const;
   // Until every OSD has joined, and that.
   void waitForService();
 

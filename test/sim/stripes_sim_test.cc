@@ -118,6 +118,7 @@ TEST_CASE("stripes: OSDs are away for long, while the network and the other daem
           longAbsence(run, poolOf(seed).parity);
           break;
         case 1:
+          untilStaged(run);
           killDaemon(run);
           break;
         default:
@@ -141,6 +142,7 @@ TEST_CASE("stripes: disks are lost, and what they held is made from the others")
       // As many as the rest can replace at once, or as many as the code can do without.
       const bool one = c.world.chance(0.5);
       const auto lost = someOsds(c, one ? 1 : poolOf(seed).parity);
+      untilStaged(run);
       std::vector<OsdId> gone;
       for (size_t i : lost) {
         gone.push_back(c.osd(i).id());
@@ -196,6 +198,7 @@ TEST_CASE("stripes: power is lost everywhere; what was acknowledged is there") {
         killDaemon(run);
         run.go(upTo(c.world, 300ms));
       }
+      if (c.world.chance(0.8)) untilStaged(run);
       c.losePower();
       run.judge();
       c.startDaemons();
@@ -225,6 +228,7 @@ TEST_CASE(
       const size_t most = c.options().osds - poolOf(seed).parity - 1;
       const auto which = someOsds(c, poolOf(seed).parity + 1 + world.random().below(most + 1));
       auto write = std::make_shared<Asked>(), read = std::make_shared<Asked>();
+      if (world.chance(0.7)) untilStaged(run);
       sendAway(c, which, [&] {
         const bool noticed = world.runUntil(
             [&] {
