@@ -79,9 +79,14 @@ Task<Result<uint64_t>> ShardRebuilder::chunk(GroupRef group, ChunkId chunk, OsdI
     if (throttle != nullptr) turn.emplace(co_await throttle->turn());
     const BlockRange rows{from, from + kStretch};
     auto guard = co_await entry->lock.lock(rows.from, rows.to, false);
+    // Perhaps it is being removed. If that fails it stays.
     if (chunks_.buried(chunk)) {
-      guard.unlock();
-      co_return co_await removeThere(group, chunk, member);
+      auto now = co_await survey(group, chunk, member);
+      CO_TRY(now);
+      if (!now->exists) {
+        guard.unlock();
+        co_return co_await removeThere(group, chunk, member);
+      }
     }
     auto good = co_await expected(group, chunk, member, rows);
     if (!good && good.error().code == Errc::kCorrupt) {
@@ -105,7 +110,11 @@ Task<Result<uint64_t>> ShardRebuilder::chunk(GroupRef group, ChunkId chunk, OsdI
   if (told) co_return sent;
   // A member may be asked one day what changed: its history has the chunk's number.
   auto guard = co_await entry->lock.lock(0, 1, false);
-  if (chunks_.buried(chunk)) co_return sent;
+  if (chunks_.buried(chunk)) {
+    auto now = co_await survey(group, chunk, member);
+    CO_TRY(now);
+    if (!now->exists) co_return sent;
+  }
   auto good = co_await expected(group, chunk, member, {0, 1});
   CO_TRY(good);
   CO_TRY(co_await equalizer_.touch(group, chunk, member, std::move(*good), exists, known->version));
