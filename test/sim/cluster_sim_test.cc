@@ -105,28 +105,28 @@ TEST_CASE("cluster: what a dead mount wrote behind the end of a file does not co
 }
 
 TEST_CASE("cluster: every result is that of a local filesystem") {
-  forSeeds(20, [](uint64_t seed) {
+  forSeeds(12, [](uint64_t seed) {
     Run run(seed);
     calmRun(run, 120);
   });
 }
 
 TEST_CASE("cluster: daemons are killed and restarted, and applications see nothing of it") {
-  forSeeds(20, [](uint64_t seed) {
+  forSeeds(12, [](uint64_t seed) {
     Run run(seed);
     killRun(run, 100);
   });
 }
 
 TEST_CASE("cluster: partitions, resets, slow links and pauses") {
-  forSeeds(20, [](uint64_t seed) {
+  forSeeds(12, [](uint64_t seed) {
     Run run(seed);
     networkRun(run, 100);
   });
 }
 
 TEST_CASE("cluster: everything at once, but for power") {
-  forSeeds(20, [](uint64_t seed) {
+  forSeeds(12, [](uint64_t seed) {
     Run run(seed);
     run.begin(80);
     SimWorld& world = run.cluster.world;
@@ -139,7 +139,7 @@ TEST_CASE("cluster: everything at once, but for power") {
 }
 
 TEST_CASE("cluster: power is lost everywhere; what was acknowledged is there") {
-  forSeeds(20, [](uint64_t seed) {
+  forSeeds(12, [](uint64_t seed) {
     Run run(seed);
     SimCluster& c = run.cluster;
     for (int round = 0; round < 3; ++round) {
@@ -163,7 +163,7 @@ TEST_CASE("cluster: power is lost everywhere; what was acknowledged is there") {
 }
 
 TEST_CASE("cluster: mounts are killed; what was acknowledged is there") {
-  forSeeds(20, [](uint64_t seed) {
+  forSeeds(12, [](uint64_t seed) {
     Run run(seed);
     SimCluster& c = run.cluster;
     for (int round = 0; round < 3; ++round) {
@@ -184,7 +184,7 @@ TEST_CASE("cluster: mounts are killed; what was acknowledged is there") {
 }
 
 TEST_CASE("cluster: all mounts write the same files") {
-  forSeeds(20, [](uint64_t seed) {
+  forSeeds(12, [](uint64_t seed) {
     SimCluster c(seed, {.osds = 3, .replicas = 2, .clients = 2});
     SimWorld& world = c.world;
     for (size_t m = 0; m < 2; ++m) c.mount(m);
@@ -217,7 +217,7 @@ TEST_CASE("cluster: all mounts write the same files") {
 
 TEST_CASE("cluster: all mounts lock the same file, while connections, MDS and mounts fail") {
   SharedLocks::Seen all;
-  forSeeds(20, [&](uint64_t seed) {
+  forSeeds(12, [&](uint64_t seed) {
     constexpr size_t kMounts = 3;
     constexpr uint64_t kSteps = 60;
     SimCluster c(seed, {.osds = 3, .replicas = 2, .clients = kMounts});

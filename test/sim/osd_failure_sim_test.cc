@@ -14,7 +14,7 @@ ClusterOptions fiveOsds(Duration outAfter) {
 }  // namespace
 
 TEST_CASE("OSDs: one after the other is away for longer than its lease") {
-  forSeeds(6, [](uint64_t seed) {
+  forSeeds(4, [](uint64_t seed) {
     Run run(seed, fiveOsds(10min));
     run.begin(150);
     while (run.go(upTo(run.cluster.world, 1s))) {
@@ -27,7 +27,7 @@ TEST_CASE("OSDs: one after the other is away for longer than its lease") {
 }
 
 TEST_CASE("OSDs: away for long, while the network and the other daemons fail too") {
-  forSeeds(6, [](uint64_t seed) {
+  forSeeds(4, [](uint64_t seed) {
     Run run(seed, fiveOsds(10min));
     run.begin(120);
     SimWorld& world = run.cluster.world;
@@ -51,7 +51,7 @@ TEST_CASE("OSDs: away for long, while the network and the other daemons fail too
 }
 
 TEST_CASE("OSDs: disks are lost, and others take over what they held") {
-  forSeeds(5, [](uint64_t seed) {
+  forSeeds(3, [](uint64_t seed) {
     Run run(seed, fiveOsds(3s));
     SimCluster& c = run.cluster;
     run.begin(150);
@@ -75,7 +75,7 @@ TEST_CASE("OSDs: disks are lost, and others take over what they held") {
 }
 
 TEST_CASE("OSDs: are put out and in while there is work, and fail meanwhile") {
-  forSeeds(5, [](uint64_t seed) {
+  forSeeds(3, [](uint64_t seed) {
     Run run(seed, fiveOsds(10min));
     SimCluster& c = run.cluster;
     SimWorld& world = c.world;

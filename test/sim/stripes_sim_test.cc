@@ -86,7 +86,7 @@ Task<void> release(client::Filesystem& fs, std::shared_ptr<client::Handle> h) {
 }  // namespace
 
 TEST_CASE("stripes: every result is that of a local filesystem") {
-  forSeeds(4, [](uint64_t seed) {
+  forSeeds(2, [](uint64_t seed) {
     Run run(seed, striped(seed, seed % 2));
     run.begin(120);
     run.finish();
@@ -95,7 +95,7 @@ TEST_CASE("stripes: every result is that of a local filesystem") {
 }
 
 TEST_CASE("stripes: OSDs are away for longer than their lease, as many as there is parity") {
-  forSeeds(4, [](uint64_t seed) {
+  forSeeds(2, [](uint64_t seed) {
     Run run(seed, striped(seed, seed % 2));
     run.begin(120);
     while (run.go(upTo(run.cluster.world, 1s))) {
@@ -108,7 +108,7 @@ TEST_CASE("stripes: OSDs are away for longer than their lease, as many as there 
 }
 
 TEST_CASE("stripes: OSDs are away for long, while the network and the other daemons fail too") {
-  forSeeds(4, [](uint64_t seed) {
+  forSeeds(2, [](uint64_t seed) {
     Run run(seed, striped(seed, seed % 2));
     run.begin(100);
     SimWorld& world = run.cluster.world;
@@ -133,7 +133,7 @@ TEST_CASE("stripes: OSDs are away for long, while the network and the other daem
 }
 
 TEST_CASE("stripes: disks are lost, and what they held is made from the others") {
-  forSeeds(4, [](uint64_t seed) {
+  forSeeds(2, [](uint64_t seed) {
     Run run(seed, striped(seed, 1, 3s));
     SimCluster& c = run.cluster;
     run.begin(120);
@@ -164,7 +164,7 @@ TEST_CASE("stripes: disks are lost, and what they held is made from the others")
 }
 
 TEST_CASE("stripes: OSDs are put out and in while there is work, and fail meanwhile") {
-  forSeeds(4, [](uint64_t seed) {
+  forSeeds(2, [](uint64_t seed) {
     Run run(seed, striped(seed, 1));
     SimCluster& c = run.cluster;
     SimWorld& world = c.world;
@@ -188,7 +188,7 @@ TEST_CASE("stripes: OSDs are put out and in while there is work, and fail meanwh
 }
 
 TEST_CASE("stripes: power is lost everywhere; what was acknowledged is there") {
-  forSeeds(4, [](uint64_t seed) {
+  forSeeds(2, [](uint64_t seed) {
     Run run(seed, striped(seed, seed % 2));
     SimCluster& c = run.cluster;
     for (int round = 0; round < 3; ++round) {
@@ -214,7 +214,7 @@ TEST_CASE("stripes: power is lost everywhere; what was acknowledged is there") {
 
 TEST_CASE(
     "stripes: with more away than there is parity nothing is served, and all is there again") {
-  forSeeds(4, [](uint64_t seed) {
+  forSeeds(2, [](uint64_t seed) {
     Run run(seed, striped(seed, 0));  // all OSDs are in every group
     SimCluster& c = run.cluster;
     SimWorld& world = c.world;

@@ -64,6 +64,8 @@ def why_served(cluster):
 def why_too_few(cluster):
     say("why, of a write that needs an OSD which is down")
     path = os.path.join(cluster.mount, "file")
+    # Not while a group has fewer, which may be for a moment after the start.
+    eventually(lambda: whole(cluster), "all groups have their copies", 60)
     cluster.cairn("pool", "set", "default", "min-size=2", "--data", cluster.data)
     eventually(lambda: whole(cluster), "all groups have their copies", 60)
     cluster.kill("osd2")

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <random>
 
 namespace cairn::tools {
 
@@ -90,19 +91,26 @@ Result<void> Embedded::save() const {
   return fail(errnoError(ok ? errno : err, file));
 }
 
+// Below those that Linux gives to outgoing connections (ip_local_port_range), of which one could
+// have it when a daemon that was down is started again.
 Result<uint16_t> freePort() {
-  int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return fail(errnoError(errno, "socket"));
-  sockaddr_in a{};
-  a.sin_family = AF_INET;
-  a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t n = sizeof a;
-  bool ok = ::bind(fd, reinterpret_cast<sockaddr*>(&a), sizeof a) == 0 &&
-            ::getsockname(fd, reinterpret_cast<sockaddr*>(&a), &n) == 0;
-  int err = errno;
-  ::close(fd);
-  if (!ok) return fail(errnoError(err, "no free port on 127.0.0.1"));
-  return ntohs(a.sin_port);
+  constexpr uint16_t kFirst = 10000, kPorts = 22000;
+  constexpr int kTries = 200;
+  std::random_device random;
+  int err = 0;
+  for (int i = 0; i < kTries; ++i) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return fail(errnoError(errno, "socket"));
+    sockaddr_in a{};
+    a.sin_family = AF_INET;
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    a.sin_port = htons(static_cast<uint16_t>(kFirst + random() % kPorts));
+    const bool ok = ::bind(fd, reinterpret_cast<sockaddr*>(&a), sizeof a) == 0;
+    err = errno;
+    ::close(fd);
+    if (ok) return ntohs(a.sin_port);
+  }
+  return fail(errnoError(err, "no free port on 127.0.0.1"));
 }
 
 std::string ownPath() {
