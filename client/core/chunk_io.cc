@@ -205,11 +205,6 @@ bool ChunkIo::sameGroup(ChunkAddr a, ChunkAddr b) const {
   return pool != nullptr && pool->pgOf(a.chunk) == pool->pgOf(b.chunk);
 }
 
-bool ChunkIo::clones(PoolId id) const {
-  const Pool* pool = maps_.map()->pool(id);
-  return pool != nullptr && !pool->erasureCoded();
-}
-
 Task<Result<ChunkExtents>> ChunkIo::extents(ChunkAddr at, uint32_t offset) {
   ChunkExtents out;
   Fill fill = [&](schema::OsdRequest::Builder request) {

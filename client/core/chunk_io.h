@@ -71,8 +71,6 @@ class ChunkIo {
   // `source`; kNotSupported: the OSD cannot.
   Task<Result<void>> clone(ChunkAddr source, ChunkAddr target, uint32_t offset, uint32_t length,
                            SessionId session = {});
-  // Whether OSDs share blocks between chunks of this pool; of one group. Shards do not yet.
-  [[nodiscard]] bool clones(PoolId pool) const;
   [[nodiscard]] bool sameGroup(ChunkAddr a, ChunkAddr b) const;
   Task<Result<ChunkExtents>> extents(ChunkAddr at, uint32_t offset);
 

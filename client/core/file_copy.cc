@@ -52,7 +52,6 @@ Task<Result<std::vector<std::optional<ChunkAddr>>>> File::lookToClone(const Hand
 // The chunk of this file at `index` to which that of `sources[0]` can be cloned, or none.
 Task<Result<std::optional<ChunkAddr>>> File::cloneTarget(
     uint32_t index, std::span<const std::optional<ChunkAddr>> sources) {
-  if (!core_.io.clones(sources[0]->pool)) co_return std::nullopt;
   auto there = co_await chunks_.find(index);
   CO_TRY(there);
   if (*there && core_.io.sameGroup(*sources[0], **there)) co_return **there;

@@ -173,6 +173,7 @@ struct StagedReply {
     shards @3 :UInt32;     # bit i: it concerns shard i
     slot @4 :UInt32;       # where it lies in the staged chunk, in blocks
     zero @5 :Bool;         # the rows become holes
+    source @6 :UInt64;     # the rows become those of this chunk; 0: of the slot
   }
 }
 

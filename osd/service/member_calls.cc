@@ -160,7 +160,8 @@ Task<Result<MemberStaged>> MemberCalls::staged(OsdId to, GroupId group, ChunkId 
                        {o.getFromRow(), o.getToRow()},
                        o.getShards(),
                        o.getZero(),
-                       o.getSlot()});
+                       o.getSlot(),
+                       ChunkId{o.getSource()}});
   co_return out;
 }
 

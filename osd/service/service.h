@@ -118,6 +118,7 @@ class Service final : public RpcHandler {
                                         uint32_t length, Buffer payload, Bytes crcs);
   Task<Result<OutMessage>> zeroStripes(Context ctx, ChunkId chunk, uint32_t offset,
                                        uint32_t length);
+  Task<Result<OutMessage>> cloneStripes(Context ctx, Mutation what);
   Task<Result<OutMessage>> allocateStripes(Context ctx, ChunkId chunk, BlockRange blocks);
   Task<Result<OutMessage>> extentsOfStripes(Context ctx, ChunkId chunk, uint32_t offset);
   // Blocks of a chunk whose rows are locked. Damage is healed on the way if they are exclusively;
@@ -131,8 +132,7 @@ class Service final : public RpcHandler {
                                                   BlockRange blocks, bool exclusive,
                                                   Served& served);
   Task<Result<OutMessage>> changeAll(Context ctx, Served served, ChunkId chunk,
-                                     std::vector<StripeWriter::Change> changes,
-                                     std::shared_ptr<RowLock> lock);
+                                     std::vector<StripeWriter::Change> changes, Held lock);
   // Null for other pools.
   [[nodiscard]] const Pool* erasurePool(const Context& ctx) const;
 

@@ -165,6 +165,7 @@ Task<Result<OutMessage>> Service::stagedOps(Context ctx, ChunkId chunk, Identity
     list[i].setShards(op.shards);
     list[i].setSlot(op.slot);
     list[i].setZero(op.zero);
+    list[i].setSource(op.source.value);
   }
   co_return out;
 }

@@ -26,7 +26,7 @@ bool isDamage(const Error& e) {
 
 // The part of a change that is within `piece`.
 StripeWriter::Change cut(const StripeWriter::Change& all, BlockRange piece) {
-  StripeWriter::Change part{piece, {}, {}};
+  StripeWriter::Change part{piece, {}, {}, all.source};
   if (all.data.empty()) return part;
   const uint32_t from = piece.from - all.blocks.from, count = piece.to - piece.from;
   part.data = all.data.slice(bytesOf(from), bytesOf(count));
@@ -204,8 +204,7 @@ Task<Result<OutMessage>> Service::extentsOfStripes(Context ctx, ChunkId chunk, u
 
 // Pieces lie in different stripes, so they run at once; each is whole or not at all.
 Task<Result<OutMessage>> Service::changeAll(Context ctx, Served served, ChunkId chunk,
-                                            std::vector<StripeWriter::Change> changes,
-                                            std::shared_ptr<RowLock> lock) {
+                                            std::vector<StripeWriter::Change> changes, Held lock) {
   const ShardLayout layout = ShardLayout::of(*erasurePool(ctx));
   auto allowed = [&]() -> Result<void> {
     auto now = recheck(ctx, Need::kPrimary, std::nullopt);
@@ -243,7 +242,8 @@ Task<Result<OutMessage>> Service::writeStripes(Context ctx, ChunkId chunk, uint3
   auto blocks = co_await completeBlocks(env_, stored, offset, std::move(payload), crcs);
   CO_TRY(blocks);
   std::vector<StripeWriter::Change> changes;
-  changes.push_back({blocksOf(offset, length), std::move(blocks->data), std::move(blocks->crcs)});
+  changes.push_back(
+      {blocksOf(offset, length), std::move(blocks->data), std::move(blocks->crcs), {}});
   auto done =
       co_await changeAll(ctx, std::move(served), chunk, std::move(changes), std::move(*lock));
   if (done) probe_.bytesWritten += length;
@@ -266,7 +266,7 @@ Task<Result<OutMessage>> Service::zeroStripes(Context ctx, ChunkId chunk, uint32
   const uint32_t stripe = ShardLayout::of(*erasurePool(ctx)).stripe();
   std::vector<StripeWriter::Change> changes;
   auto add = [&](uint32_t from, uint32_t to) {
-    StripeWriter::Change change{{from, to}, {}, {}};
+    StripeWriter::Change change{{from, to}, {}, {}, {}};
     for (const WholeBlocks& edge : *edges) {
       const auto at = static_cast<uint32_t>(edge.offset / kBlockSize);
       if (at < from || at >= to) continue;
@@ -290,6 +290,50 @@ Task<Result<OutMessage>> Service::zeroStripes(Context ctx, ChunkId chunk, uint32
     from = to;
   }
   co_return co_await changeAll(ctx, std::move(served), chunk, std::move(changes), std::move(*lock));
+}
+
+// Whole stripes are cloned on each shard; what is left of others at the edges is copied.
+Task<Result<OutMessage>> Service::cloneStripes(Context ctx, Mutation what) {
+  const ChunkId source = what.source, target = what.chunk;
+  if (source == target || what.sourceOffset != what.offset)
+    co_return fail(Errc::kNotSupported,
+                   "in an erasure-coded pool only the same place of another chunk is cloned");
+  const BlockRange blocks = blocksOf(what.offset, what.length);
+  CO_TRY(co_await admit(ctx, Need::kPrimary, target));
+  const Pool* pool = erasurePool(ctx);
+  if (pool == nullptr) co_return fail(Errc::kStaleEpoch, "the pool is not in the map");
+  const ShardLayout layout = ShardLayout::of(*pool);
+  const BlockRange rows = layout.rowsOf(blocks);
+  auto lock = std::make_shared<Locked>();
+  for (ChunkId id : {std::min(source, target), std::max(source, target)}) {
+    lock->chunks.push_back(chunks_.use(id));
+    lock->guards.push_back(
+        co_await lock->chunks.back()->lock.lock(rows.from, rows.to, id == target));
+  }
+  auto served = recheck(ctx, Need::kPrimary, target);
+  CO_TRY(served);
+  CO_TRY(MapState::checkChunk(served->at, ctx.target, source));
+  // Removed ids are not remembered for ever. Who asks knows the chunk from the MDS and asks again.
+  auto there = co_await rebuilder_.exists(served->group, source);
+  CO_TRY(there);
+  if (!*there || chunks_.buried(source) || chunks_.buried(target))
+    co_return fail(Errc::kStale, "a chunk was removed, or nothing was ever written to the source");
+  std::vector<StripeWriter::Change> changes;
+  for (BlockRange piece : layout.pieces(blocks, kBlocksPerChunk)) {
+    StripeWriter::Change change{piece, {}, {}, {}};
+    if (layout.wholeStripes(piece)) {
+      change.source = source;
+    } else {
+      auto data = co_await readBlocks(served->group, source, piece);
+      CO_TRY(data);
+      change.data = std::move(data->data);
+      change.crcs = std::move(data->crcs);
+    }
+    changes.push_back(std::move(change));
+  }
+  auto done = co_await changeAll(ctx, std::move(*served), target, std::move(changes), lock);
+  if (done) probe_.bytesCloned += what.length;
+  co_return done;
 }
 
 Task<Result<OutMessage>> Service::allocateStripes(Context ctx, ChunkId chunk, BlockRange blocks) {

@@ -189,9 +189,7 @@ Task<Result<OutMessage>> Service::allocate(Context ctx, ChunkId chunk, uint32_t 
 Task<Result<OutMessage>> Service::clone(Context ctx, Mutation what) {
   const ChunkId source = what.source, target = what.chunk;
   const uint64_t bytes = what.length;
-  // Two chunks' blocks lie on the same shards only if they lie alike in their stripes.
-  if (erasurePool(ctx) != nullptr)
-    co_return fail(Errc::kNotSupported, "chunks of erasure-coded pools are not cloned yet");
+  if (erasurePool(ctx) != nullptr) co_return co_await cloneStripes(ctx, std::move(what));
   CO_TRY(co_await admit(ctx, Need::kPrimary, target));
   const Locked locked = co_await lock(what);
   auto served = recheck(ctx, Need::kPrimary, target);

@@ -51,6 +51,12 @@ Task<Result<ShardRebuilder::Survey>> ShardRebuilder::survey(GroupRef group, Chun
   co_return all;
 }
 
+Task<Result<bool>> ShardRebuilder::exists(GroupRef group, ChunkId chunk) {
+  auto known = co_await survey(group, chunk, {});
+  CO_TRY(known);
+  co_return known->exists;
+}
+
 // ---- A member that joins ----
 
 // What the member's shard holds: from another one in sync who holds it too, or decoded.

@@ -34,6 +34,8 @@ class ShardRebuilder {
   // The shard of `member`, which is not us. A chunk that nobody in sync has is removed there. Each
   // stretch waits for its turn. Returns the bytes sent.
   Task<Result<uint64_t>> chunk(GroupRef group, ChunkId chunk, OsdId member, Throttle* throttle);
+  // Whether anybody in sync has the chunk.
+  Task<Result<bool>> exists(GroupRef group, ChunkId chunk);
   // Writes anew what members in sync cannot read; the caller holds the exclusive lock of the rows.
   // Returns how many blocks. kCorrupt when some cannot be rebuilt; all others are then.
   Task<Result<uint64_t>> heal(GroupRef group, ChunkId chunk, BlockRange rows);

@@ -12,6 +12,7 @@ namespace {
 struct Head {
   char magic[8];
   uint64_t number, chunk;
+  uint64_t source;  // 0: none
   uint32_t fromRow, toRow, shards, slot, zero;
   uint32_t crc;  // CRC32C of all before it
 };
@@ -30,6 +31,7 @@ void encodeStaged(const StagedOp& op, ChunkId chunk, MutBytes block) {
   h.shards = op.shards;
   h.slot = op.slot;
   h.zero = op.zero ? 1 : 0;
+  h.source = op.source.value;
   h.crc = crc32c({reinterpret_cast<const uint8_t*>(&h), offsetof(Head, crc)});
   std::memset(block.data(), 0, block.size());
   std::memcpy(block.data(), &h, sizeof h);
@@ -45,7 +47,8 @@ Result<StagedOp> decodeStaged(Bytes block, ChunkId chunk, uint32_t slot) {
   if (!good)
     return fail(Errc::kCorrupt, "chunk " + std::to_string(chunk.value) +
                                     ": no staged change begins at block " + std::to_string(slot));
-  return StagedOp{ChunkVersion{h.number}, {h.fromRow, h.toRow}, h.shards, h.zero == 1, slot};
+  return StagedOp{ChunkVersion{h.number}, {h.fromRow, h.toRow}, h.shards, h.zero == 1, slot,
+                  ChunkId{h.source}};
 }
 
 Task<Result<std::vector<StagedOp>>> stagedIn(Store& store, ChunkId stored, ChunkId chunk) {

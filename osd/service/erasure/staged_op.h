@@ -30,8 +30,11 @@ struct StagedOp {
   ShardSet shards = 0;
   bool zero = false;  // the rows become holes; the slot holds none
   uint32_t slot = 0;  // where it begins in the staged chunk, in blocks
+  // The rows become those of this chunk of the group, if it is one, as each member has them: locked
+  // until the change is made, they are the same whoever makes it. The slot holds none.
+  ChunkId source = {};
 
-  [[nodiscard]] uint32_t slotBlocks() const { return zero ? 1 : 1 + rows.to - rows.from; }
+  [[nodiscard]] uint32_t slotBlocks() const { return zero || source ? 1 : 1 + rows.to - rows.from; }
   bool operator==(const StagedOp&) const = default;
 };
 

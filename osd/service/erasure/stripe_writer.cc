@@ -90,7 +90,8 @@ Result<void> StripeWriter::still(const Op& op) const {
 // ---- Who takes part ----
 
 std::vector<StripeWriter::Party> StripeWriter::parties(const GroupRef& group,
-                                                       ShardSet shards) const {
+                                                       const StagedOp& staged) const {
+  const ShardSet shards = staged.shards;
   std::vector<Party> out;
   const PlacementGroup* lists = groups_.lists(group->id);
   auto add = [&](OsdId id) {
@@ -98,8 +99,15 @@ std::vector<StripeWriter::Party> StripeWriter::parties(const GroupRef& group,
     if ((shards & bit(shard)) != 0) out.push_back({id, shard});
   };
   for (OsdId id : lists->osds) add(id);
-  for (const auto& [id, joiner] : group->joiners)
-    if (joiner->following) add(id);
+  for (const auto& [id, joiner] : group->joiners) {
+    if (!joiner->following) continue;
+    // Only who has all of the source can take its rows. Another one is behind when this ends, and
+    // must not be taken for equal before.
+    if (!staged.source || joiner->announced)
+      add(id);
+    else
+      joiner->followsFrom = std::max(joiner->followsFrom, ChunkVersion{staged.number.value + 1});
+  }
   return out;
 }
 
@@ -289,8 +297,9 @@ Task<Result<void>> StripeWriter::prepareWhole(Op& op, const Change& change) {
 Task<Result<void>> StripeWriter::prepare(Op& op, const Change& change) {
   const ShardLayout& l = op.layout;
   op.staged.rows = l.rowsOf(change.blocks);
-  op.staged.zero = change.data.empty() && l.wholeStripes(change.blocks);
-  if (op.staged.zero) {
+  op.staged.source = change.source;
+  op.staged.zero = !change.source && change.data.empty() && l.wholeStripes(change.blocks);
+  if (op.staged.zero || op.staged.source) {
     op.staged.shards = l.dataShards() | l.parityShards();
     co_return Result<void>{};
   }
@@ -320,7 +329,7 @@ Task<Result<ChunkVersion>> StripeWriter::change(GroupRef group, ChunkId chunk, C
   }
   // From here to where it is sent nothing waits: numbers go out in their order.
   op->staged.number = group->take(1);
-  op->parties = parties(group, op->staged.shards);
+  op->parties = parties(group, op->staged);
   Result<void> staged = fail(Errc::kBadMessage, "a member's answer is not readable");
   try {
     staged = co_await stage(op);
@@ -348,7 +357,7 @@ Task<Result<void>> StripeWriter::stage(OpRef op) {
     Mutation m = slotOf(Mutation::Kind::kWrite, *op);
     m.data = head;
     m.crcs = {headCrc};
-    if (!op->staged.zero) {
+    if (op->staged.slotBlocks() > 1) {
       const NewRows& rows = op->content.at(shard);
       std::memcpy(rows.slot.data(), head.data(), kBlockSize);
       m.data = rows.slot;
@@ -413,8 +422,8 @@ std::vector<Mutation> toMake(const StagedOp& op, ChunkId chunk, const std::vecto
     Mutation m = rangeOf(hole(i) ? Mutation::Kind::kZero : Mutation::Kind::kClone, chunk,
                          op.rows.from + i, to - i);
     if (!hole(i)) {
-      m.source = staged(chunk);
-      m.sourceOffset = bytesOf(op.slot + 1 + i);
+      m.source = op.source ? op.source : staged(chunk);
+      m.sourceOffset = bytesOf(op.source ? op.rows.from + i : op.slot + 1 + i);
     }
     mutations.push_back(std::move(m));
     i = to;
@@ -425,7 +434,7 @@ std::vector<Mutation> toMake(const StagedOp& op, ChunkId chunk, const std::vecto
 Task<Result<void>> StripeWriter::tryComplete(Op& op) {
   auto made = co_await round(op, [&](uint8_t shard) {
     static const std::vector<bool> kNone;
-    return toMake(op.staged, op.chunk, op.staged.zero ? kNone : op.content.at(shard).holes);
+    return toMake(op.staged, op.chunk, op.content.empty() ? kNone : op.content.at(shard).holes);
   });
   CO_TRY(co_await settle(op, made));
   CO_TRY(still(op));
@@ -445,7 +454,7 @@ Task<Result<void>> StripeWriter::allocate(GroupRef group, ChunkId chunk, BlockRa
   const ShardLayout& l = op->layout;
   op->staged.shards = l.shardsOf(blocks) | l.parityShards();
   op->staged.number = group->take(1);
-  op->parties = parties(group, op->staged.shards);
+  op->parties = parties(group, op->staged);
   const BlockRange hull = l.rowsOf(blocks);
   std::vector<Result<void>> results;
   try {

@@ -45,11 +45,13 @@ class StripeWriter {
         slotFreed_(env.reactor),
         scope_(env.reactor) {}
 
-  // Blocks of a chunk, whole ones; without data they become zeros.
+  // Blocks of a chunk, whole ones; without data they become zeros, or what the same blocks of
+  // `source` are, if it is one: whole stripes, of which the source's are locked shared.
   struct Change {
     BlockRange blocks;
     Buffer data;
     std::vector<uint32_t> crcs;  // one per block, if there is data
+    ChunkId source = {};
   };
   // Changes one piece (ShardLayout::pieces). The rows are locked exclusively, by `held`; `allowed`
   // is asked at the last moment before the change is numbered. Errors: its; kNoSpace: some member
@@ -91,7 +93,7 @@ class StripeWriter {
   Task<void> complete(OpRef op);
   Task<Result<void>> tryComplete(Op& op);
 
-  std::vector<Party> parties(const GroupRef& group, ShardSet shards) const;
+  std::vector<Party> parties(const GroupRef& group, const StagedOp& staged) const;
   Task<std::vector<Result<void>>> round(Op& op,
                                         const std::function<std::vector<Mutation>(uint8_t)>& what);
   Task<Result<void>> sendAll(GroupRef group, Party to, std::vector<Mutation> mutations,

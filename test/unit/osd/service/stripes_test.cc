@@ -162,6 +162,50 @@ TEST_CASE("stripes: bytes come back, and every shard holds its part") {
   }
 }
 
+TEST_CASE("stripes: a clone reads as its source, and shares its blocks") {
+  for (const auto stripes : {kSix, TestCluster::Stripes{3, 2, 4}}) {
+    CAPTURE(stripes.data);
+    TestCluster c(stripes);
+    Model from(c, 42, 96), to(c, 43, 96);
+    from.write(0, 90 * kB, 1);
+    from.zero(30 * kB, 20 * kB);
+    to.write(3 * kB, 80 * kB, 2);
+    auto clone = [&](uint32_t at, uint32_t length) {
+      std::copy_n(from.bytes.begin() + at, length, to.bytes.begin() + at);
+      auto done = c.clone(1, 42, at, 43, at, length);
+      REQUIRE_MESSAGE(done, done.error().text());
+    };
+    clone(0, 96 * kB);
+    to.check();
+    from.write(17 * kB, 2 * kB, 3);  // neither changes the other
+    to.write(60 * kB + 5, 1000, 4);
+    from.check();
+    to.check();
+    clone(5 * kB, 41 * kB);  // edges within stripes
+    to.check();
+    c.run(1s);
+    checkWords(c, 42, 96);
+    checkWords(c, 43, 96);
+    CHECK(c.clone(1, 42, 0, 43, kB, kB).error().code == Errc::kNotSupported);
+    CHECK(c.clone(1, 44, 0, 43, 0, 8 * kB).error().code == Errc::kStale);
+    // A member that is away meanwhile has it when it is back.
+    const size_t last = layoutOf(c).shards();
+    c.lose(2);
+    c.lose(last);
+    c.waitForMap();
+    from.write(8 * kB, 32 * kB, 5);
+    std::copy_n(from.bytes.begin(), 96 * kB, to.bytes.begin());
+    auto done = c.clone(c.primary(), 42, 0, 43, 0, 96 * kB);
+    REQUIRE_MESSAGE(done, done.error().text());
+    c.restart(2);
+    c.restart(last);
+    REQUIRE(c.waitForCopies(last));
+    to.check();
+    c.run(1s);
+    checkWords(c, 43, 96);
+  }
+}
+
 TEST_CASE("stripes: what was zeroed is a hole, and SEEK_DATA finds what is not") {
   TestCluster c(kSix);
   Model m(c, 42, 64);
