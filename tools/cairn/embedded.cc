@@ -12,7 +12,8 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <random>
+
+#include "common/cluster/mix64.h"
 
 namespace cairn::tools {
 
@@ -96,7 +97,7 @@ Result<void> Embedded::save() const {
 Result<uint16_t> freePort() {
   constexpr uint16_t kFirst = 10000, kPorts = 22000;
   constexpr int kTries = 200;
-  std::random_device random;
+  static uint64_t tries = 0;  // each call finds another one
   int err = 0;
   for (int i = 0; i < kTries; ++i) {
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -104,7 +105,8 @@ Result<uint16_t> freePort() {
     sockaddr_in a{};
     a.sin_family = AF_INET;
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    a.sin_port = htons(static_cast<uint16_t>(kFirst + random() % kPorts));
+    a.sin_port = htons(static_cast<uint16_t>(
+        kFirst + mix64(static_cast<uint64_t>(::getpid()) << 32 | ++tries) % kPorts));
     const bool ok = ::bind(fd, reinterpret_cast<sockaddr*>(&a), sizeof a) == 0;
     err = errno;
     ::close(fd);
