@@ -123,6 +123,16 @@ class FuseEdge {
   [[nodiscard]] static bool bypassesPages(int flags) { return (flags & O_APPEND) != 0; }
   static struct stat statOf(const Attr& attr);
   static timespec timeOf(int64_t ns);
+  // The kernel has an open file until it releases it, or the mount is over: a mount that was taken
+  // down by force releases nothing.
+  void handedOut(std::unique_ptr<OpenFile> file) {
+    OpenFile* const key = file.get();
+    open_[key] = std::move(file);
+  }
+  std::unique_ptr<OpenFile> takeBack(const fuse_file_info* info) {
+    auto file = open_.extract(reinterpret_cast<OpenFile*>(info->fh));
+    return file ? std::move(file.mapped()) : nullptr;
+  }
   // The kernel was given an entry of the inode, or gives some of them back.
   void entryGiven(uint64_t ino) { ++known_[InodeId(ino)]; }
   void entriesForgotten(uint64_t ino, uint64_t count);
@@ -172,7 +182,8 @@ class FuseEdge {
   int quit_ = -1;   // an eventfd
   bool mounted_ = false;
   bool unanswered_ = true;
-  bool epochs_ = false;                          // the kernel forgets names by epoch
+  bool epochs_ = false;  // the kernel forgets names by epoch
+  std::unordered_map<OpenFile*, std::unique_ptr<OpenFile>> open_;
   std::unordered_map<InodeId, uint64_t> known_;  // entries that the kernel has of each inode
   Buffer receive_;                               // where the next request lands
   bool receiveTaken_ = false;

@@ -35,7 +35,7 @@ Task<Result<void>> replyOpen(FuseEdge& edge, fuse_req_t request, fuse_file_info 
   if (fuse_reply_open(request, &info) == -ENOENT) {
     co_await edge.fs.release(file->handle);  // the caller was interrupted: no release will come
   } else {
-    file.release();
+    edge.handedOut(std::move(file));
   }
   co_return Result<void>{};
 }
@@ -138,8 +138,7 @@ void fsync(fuse_req_t r, fuse_ino_t, int, fuse_file_info* info) {
 
 void release(fuse_req_t r, fuse_ino_t, fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
-  e.run(r, "release",
-        releaseFile(e, r, std::unique_ptr<OpenFile>(reinterpret_cast<OpenFile*>(info->fh))));
+  e.run(r, "release", releaseFile(e, r, e.takeBack(info)));
 }
 
 void fallocate(fuse_req_t r, fuse_ino_t, int mode, off_t offset, off_t length,

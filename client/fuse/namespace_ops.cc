@@ -43,7 +43,7 @@ Task<Result<void>> replyCreate(FuseEdge& edge, fuse_req_t request, fuse_file_inf
   if (fuse_reply_create(request, &e, &info) == -ENOENT) {
     co_await edge.fs.release(file->handle);  // the caller was interrupted: no release will come
   } else {
-    file.release();
+    edge.handedOut(std::move(file));
     edge.entryGiven(e.ino);
   }
   co_return Result<void>{};

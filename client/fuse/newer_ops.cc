@@ -127,7 +127,7 @@ Task<Result<void>> tmpfile(FuseEdge& edge, uint64_t unique, InodeId parent, fuse
   if (edge.answer(unique, 0, bytesOf(out)) == -ENOENT) {
     co_await edge.fs.release(file->handle);
   } else {
-    file.release();
+    edge.handedOut(std::move(file));
     edge.entryGiven(e.ino);
   }
   co_return Result<void>{};

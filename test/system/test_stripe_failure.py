@@ -6,7 +6,7 @@ import signal
 from harness import Cluster, say
 from osd_failures import Failures
 
-with Cluster("stripe_failure", osds=6) as c:
+with Cluster("stripe_failure", osds=6, osd_size="1GiB") as c:
     c.cairn("pool", "create", "stripes", "--ec", "4+2", "--min-size", "4", "--data", c.data)
     root = os.path.join(c.mount, "striped")
     os.mkdir(root)
