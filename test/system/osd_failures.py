@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 
-from harness import CAIRN, SANITIZED, check, eventually, say
+from harness import CAIRN, SANITIZED, alive, check, eventually, say
 
 # Three seconds is what a user may feel at the most; machines that run tests stall by themselves.
 LONGEST = 20.0 if SANITIZED else 6.0
@@ -90,8 +90,10 @@ class Failures:
         say("all OSDs: SIGKILL at once")
         load = self.load()
         try:
-            for name in self.cluster.osd_names():
-                os.kill(self.cluster.pid(name), signal.SIGKILL)
+            pids = [self.cluster.pid(name) for name in self.cluster.osd_names()]
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda: not any(alive(pid) for pid in pids), "all have ended")
             self.cluster.up()
             eventually(self.whole, "everything is whole again", 120)
         finally:
