@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "common/base/assert.h"
+#include "common/reactor/frame_memory.h"
 
 namespace cairn {
 
@@ -41,6 +42,9 @@ struct PromiseBase {
   std::suspend_always initial_suspend() noexcept { return {}; }
   FinalAwaiter final_suspend() noexcept { return {}; }
   void unhandled_exception() noexcept { exception = std::current_exception(); }
+
+  static void* operator new(size_t size) { return FrameMemory::take(size); }
+  static void operator delete(void* p, size_t size) noexcept { FrameMemory::give(p, size); }
 };
 
 template <class T>
