@@ -111,7 +111,7 @@ class LeaseTable {
   [[nodiscard]] uint64_t stamp(InodeId ino) const;
   void changed(InodeId ino);
   // Whether it is known that the inode has no extended attributes, and no access control list.
-  // Inside a Use.
+  // Inside a Use. Changes of other things leave it: the kernel asks before each write(2).
   [[nodiscard]] bool bare(InodeId ino) const;
   // Grows when a session is lost with all its leases.
   [[nodiscard]] uint64_t session() const { return session_; }

@@ -71,6 +71,17 @@ Task<Result<InMessage>> FrameReader::next() {
   co_return InMessage::parse(std::move(header), std::move(payload));
 }
 
+Result<void> checkFits(OutMessage& message, FrameLimits limits) {
+  const size_t header = message.flatHeader().size(), payload = message.payloadBytes();
+  if (header > limits.maxHeaderBytes)
+    return fail(Errc::kInvalid, "a message of " + std::to_string(header) + " bytes, where " +
+                                    std::to_string(limits.maxHeaderBytes) + " are the limit");
+  if (payload > limits.maxPayloadBytes)
+    return fail(Errc::kInvalid, "a payload of " + std::to_string(payload) + " bytes, where " +
+                                    std::to_string(limits.maxPayloadBytes) + " are the limit");
+  return {};
+}
+
 Task<Result<void>> writeFrames(Stream& stream, std::deque<OutMessage>& messages) {
   std::vector<Preamble> preambles;
   preambles.reserve(messages.size());  // parts point into it

@@ -38,6 +38,10 @@ class FrameReader {
   size_t from_ = 0, to_ = 0;  // unread bytes of staging_
 };
 
+// kInvalid for a message that a receiver with these limits would take for nonsense and break the
+// connection of: whoever sends must not.
+Result<void> checkFits(OutMessage& message, FrameLimits limits);
+
 // Sends all messages in as few writes as the kernel allows. They stay valid meanwhile.
 Task<Result<void>> writeFrames(Stream& stream, std::deque<OutMessage>& messages);
 

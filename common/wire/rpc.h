@@ -12,6 +12,7 @@
 #include "common/base/uuid.h"
 #include "common/net/network.h"
 #include "common/reactor/sync.h"
+#include "common/wire/frame.h"
 #include "common/wire/message.h"
 
 namespace cairn {
@@ -31,6 +32,8 @@ struct RpcLimits {
       64u << 20;  // their payloads; beyond either, the connection is not read from
   size_t maxConnections = 4096;
   Duration helloTimeout = 10s;  // a connection that does not say hello in time is closed
+
+  [[nodiscard]] FrameLimits frame() const { return {maxHeaderBytes, maxPayloadBytes}; }
 };
 
 // One connection to one peer, made on demand and made again after it broke. Not owned by calls;
@@ -57,7 +60,8 @@ class RpcClient {
 
   // Sends `message` and waits for its answer. An error answer comes as its Error. kUnavailable:
   // could not connect or the connection broke (whether it happened is then unknown unless nothing
-  // was sent); kTimeout after `timeout`. Never retries by itself.
+  // was sent); kTimeout after `timeout`; kInvalid for a message beyond the limits. Never retries by
+  // itself.
   Task<Result<InMessage>> call(OutMessage message, Duration timeout);
   // For onConnect only: uses the connection that is being set up.
   Task<Result<InMessage>> callNow(OutMessage message, Duration timeout);

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "common/base/uuid.h"
+#include "common/logging/log.h"
 #include "common/schema/uuid_codec.h"
 #include "common/wire/frame.h"
 #include "common/wire/protocol.h"
@@ -147,6 +148,11 @@ Task<Result<InMessage>> RpcClient::callNow(OutMessage message, Duration timeout)
 Task<Result<InMessage>> RpcClient::exchange(std::shared_ptr<Connection> conn, OutMessage message,
                                             Duration timeout) {
   if (conn->dead.isSet()) co_return fail(conn->why);
+  if (auto fits = checkFits(message, options_.limits.frame()); !fits) {
+    env_.log.error("a request beyond the limits is not sent",
+                   {{"peer", options_.to.text()}, {"reason", fits.error().message}});
+    co_return fail(fits.error());
+  }
   auto header = message.header();
   uint64_t id = conn->nextId++;
   header.setId(id);
@@ -165,8 +171,7 @@ Task<Result<InMessage>> RpcClient::exchange(std::shared_ptr<Connection> conn, Ou
 }
 
 Task<void> RpcClient::readLoop(std::shared_ptr<Connection> conn) {
-  FrameReader reader(*conn->stream, env_.buffers,
-                     {options_.limits.maxHeaderBytes, options_.limits.maxPayloadBytes});
+  FrameReader reader(*conn->stream, env_.buffers, options_.limits.frame());
   while (!conn->dead.isSet()) {
     auto in = co_await reader.next();
     if (!in) {

@@ -163,8 +163,7 @@ Task<void> RpcServer::serve(std::unique_ptr<Stream> stream) {
   if (closed_) conn->disconnect();
   TaskScope mine(env_.reactor);
   mine.spawn(writeLoop(conn));
-  FrameReader reader(*conn->stream, env_.buffers,
-                     {limits_.maxHeaderBytes, limits_.maxPayloadBytes});
+  FrameReader reader(*conn->stream, env_.buffers, limits_.frame());
   HelloTimer helloTimer(env_.reactor, *conn);
   helloTimer.arm(env_.reactor.now() + limits_.helloTimeout);
 
@@ -244,6 +243,13 @@ Task<void> RpcServer::handleOne(std::shared_ptr<Conn> conn, InMessage request) {
   conn->requestBytes -= request.payload().size();
   if (--conn->handlers == 0) conn->idle.set();
   if (conn->dead.isSet()) co_return;
+  if (answer) {
+    if (auto fits = checkFits(*answer, limits_.frame()); !fits) {
+      env_.log.error("an answer beyond the limits is not sent",
+                     {{"peer", conn->address()}, {"reason", fits.error().message}});
+      answer = fail(fits.error());
+    }
+  }
   if (answer) {
     answer->header().setKind(schema::RpcHeader::Kind::RESPONSE);
     answer->header().setId(id);

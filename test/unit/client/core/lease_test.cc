@@ -16,6 +16,19 @@ bool returned(FakeCluster& c, InodeId ino) {
   return c.world.runUntil([&] { return !c.mds.leases.contains(ino.value); }, 5s);
 }
 
+// By another mount; and what this one is told of it.
+Filesystem::SizeDoubt resizedElsewhere(FakeCluster& c, uint64_t size) {
+  const InodeId ino = inoOf(c, "f");
+  c.mds.recall("f");
+  REQUIRE(returned(c, ino));
+  auto& f = c.mds.file("f");
+  f.size = size;
+  ++f.changeVersion;
+  ++f.dataVersion;
+  REQUIRE(c.run(c.fs->getattr(ino))->size == size);
+  return c.fs->sizeDoubt(ino);
+}
+
 }  // namespace
 
 TEST_CASE("lease: what one covers is answered here; nothing is asked twice") {
@@ -29,6 +42,8 @@ TEST_CASE("lease: what one covers is answered here; nothing is asked twice") {
     if (!r.isKeepalive()) ++asked;
     return Fault::kNone;
   };
+  CHECK(c.fs->mayCache(ino) == 0s);  // the first answer may not have been taken up
+  c.world.run(1s);
   for (int i = 0; i < 10; ++i) {
     CHECK(c.run(c.fs->getattr(ino))->size == 4);
     CHECK(c.read(h, 0, 10) == "some");
@@ -36,6 +51,28 @@ TEST_CASE("lease: what one covers is answered here; nothing is asked twice") {
   }
   CHECK(asked == 0);
   CHECK(c.mds.leaseRequests == 0);  // create() brought it
+}
+
+TEST_CASE("lease: that a file has no extended attributes stays known while it is written") {
+  FakeCluster c;
+  auto h = c.create("f");
+  const InodeId ino = inoOf(c, "f");
+  size_t asked = 0;
+  c.mds.fault = [&](schema::MdsRequest::Reader r) {
+    if (r.isGetxattr()) ++asked;
+    return Fault::kNone;
+  };
+  const auto capability = [&] { return c.run(c.fs->getxattr(ino, "security.capability")); };
+  for (int i = 0; i < 10; ++i) {
+    REQUIRE(c.write(h, 4096 * i, "some"));
+    CHECK(capability().error().code == Errc::kNoAttribute);
+  }
+  CHECK(asked == 0);
+  REQUIRE(c.run(c.fs->setxattr(ino, "security.capability", "all", 0, false)));
+  CHECK(capability().value() == "all");
+  REQUIRE(c.write(h, 0, "more"));
+  CHECK(capability().value() == "all");
+  CHECK(asked == 2);
 }
 
 TEST_CASE("lease: a recalled write lease goes back when all is flushed and committed, not before") {
@@ -85,6 +122,71 @@ TEST_CASE("lease: a recall to read keeps what is cached") {
   CHECK_FALSE(forgotten);
   CHECK(c.read(h, 0, 10) == "text");
   CHECK(c.mds.leaseRequests == 0);
+}
+
+TEST_CASE("lease: nothing is invalidated that answers under way would seem older than") {
+  FakeCluster c;
+  auto h = c.create("f", O_RDONLY);
+  const InodeId ino = inoOf(c, "f");
+  std::vector<Filesystem::Cached> forgotten;
+  c.fs->onForget = [&](InodeId, Filesystem::Cached what) -> Task<void> {
+    forgotten.push_back(what);
+    co_return;
+  };
+  const auto recalled = [&] {
+    c.mds.recall("f");
+    REQUIRE(returned(c, ino));
+    return forgotten.back();
+  };
+  // Whoever opened it may have attributes from before.
+  CHECK(recalled() == Filesystem::Cached::kPages);
+  // Answers are given, and nobody has taken them up yet.
+  c.mds.leases[ino.value] = schema::Lease::READ;
+  REQUIRE(c.run(c.fs->getattr(ino)));
+  CHECK(c.fs->mayCache(ino) == 0s);
+  CHECK(recalled() == Filesystem::Cached::kUntold);
+  // What was read was asked for by a process that had.
+  c.mds.leases[ino.value] = schema::Lease::READ;
+  (void)c.read(h, 0, 10);
+  CHECK(recalled() == Filesystem::Cached::kPages);
+  // And in a second all have.
+  c.mds.leases[ino.value] = schema::Lease::READ;
+  REQUIRE(c.run(c.fs->getattr(ino)));
+  CHECK(c.fs->mayCache(ino) == 0s);
+  c.world.run(1s);
+  CHECK(c.fs->mayCache(ino) > 0s);
+  CHECK(recalled() == Filesystem::Cached::kPages);
+}
+
+TEST_CASE("lease: what others have appended is doubtful until the kernel has taken it up") {
+  FakeCluster c;
+  auto h = c.create("f");
+  const InodeId ino = inoOf(c, "f");
+  REQUIRE(c.write(h, 0, "text"));
+  REQUIRE(c.run(c.fs->fsync(h)));
+  CHECK(c.fs->sizeDoubt(ino).growth == 0);  // the kernel has written it itself
+  const auto becomes = [&](uint64_t size) { return resizedElsewhere(c, size); };
+  const auto longer = becomes(10);
+  REQUIRE(longer.growth != 0);
+  CHECK(longer.size == 10);
+  c.fs->sizeRaised(ino, longer);
+  CHECK(c.fs->sizeDoubt(ino).growth == 0);
+  // Cut off and appended to while the kernel is told: what it was told may be gone again.
+  const auto again = becomes(20);
+  CHECK(becomes(0).size == 0);
+  const auto last = becomes(20);
+  c.fs->sizeRaised(ino, again);
+  CHECK(c.fs->sizeDoubt(ino).growth == last.growth);
+  c.fs->sizeRaised(ino, last);
+  CHECK(c.fs->sizeDoubt(ino).growth == 0);
+}
+
+TEST_CASE("lease: who only reads has no writes that an answer could meet") {
+  FakeCluster c;
+  auto h = c.create("f", O_RDONLY);
+  CHECK(resizedElsewhere(c, 10).growth == 0);
+  auto writer = c.open("f", O_WRONLY);
+  CHECK(c.fs->sizeDoubt(inoOf(c, "f")).growth != 0);
 }
 
 TEST_CASE("lease: who asked for it gets something done before it is given back") {
@@ -377,4 +479,32 @@ TEST_CASE("lease: what is not used is given back, what is open is kept") {
   c.world.run(20s);
   CHECK(c.mds.leases.contains(open.value));
   CHECK_FALSE(c.mds.leases.contains(closed.value));
+}
+
+TEST_CASE(
+    "lease: what a listing of a large directory has left goes back in messages of some thousand") {
+  sim::SimWorld world(1);
+  sim::SimNode& node = world.addNode("client");
+  Env env = node.env();
+  Event stop(env.reactor);
+  TaskScope scope(env.reactor);
+  size_t most = 0, all = 0;
+  LeaseTable::Hooks hooks;
+  hooks.keep = [](InodeId) { return false; };
+  hooks.send = [&](std::vector<LeaseReturn> leases) -> Task<void> {
+    most = std::max(most, leases.size());
+    all += leases.size();
+    co_await sleepFor(env.reactor, 1ms);
+  };
+  LeaseTable table(env, stop, scope, std::move(hooks));
+  table.renewed(env.reactor.now(), 5s);
+  for (uint64_t ino = 1; ino <= 50'000; ++ino)
+    table.granted(InodeId{ino}, LeaseMode::kRead, ino, false);
+  scope.spawn(table.returnUnused());
+  world.run(30s);
+  CHECK(table.size() == 0);
+  CHECK(all == 50'000);
+  CHECK(most <= 5'000);  // a frame takes 43,690
+  stop.set();
+  world.await(node, scope.join());
 }
