@@ -103,6 +103,10 @@ constexpr Setting kOsd[] = {
      Unit::kBytes, "256MiB", 16 * kMi, 64 * kGi},
     {"osd.cache_bytes", "Memory for the blocks of the store's metadata.", Unit::kBytes, "256MiB",
      8 * kMi, 1 * kTi},
+    {"osd.disk_timeout",
+     "A disk that leaves an operation unanswered for so long hangs: the OSD sends no heartbeats "
+     "until it answers, and others take over.",
+     Unit::kDuration, "5s", kSecond, kHour},
     {"osd.scrub_interval",
      "How often the copies of each placement group that this OSD leads are compared by chunks and "
      "versions. 0: only when asked (cairn scrub start).",

@@ -38,13 +38,17 @@ struct DiskOptions {
 
 // Probabilities are per operation, 0..1.
 struct DiskFaults {
-  double readError = 0;     // kIo
-  double writeError = 0;    // kIo; the write may be there in part
-  double syncError = 0;     // kIo; nothing became durable
-  double flipOnRead = 0;    // one bit of what a read returns is wrong; the stored bytes are right
-  double flipOnWrite = 0;   // one stored bit is wrong
-  double lostWrite = 0;     // reported done, never stored
-  double misdirected = 0;   // stored at another block of the same file
+  double readError = 0;    // kIo
+  double writeError = 0;   // kIo; the write may be there in part
+  double syncError = 0;    // kIo; nothing became durable
+  double flipOnRead = 0;   // one bit of what a read returns is wrong; the stored bytes are right
+  double flipOnWrite = 0;  // one stored bit is wrong
+  double lostWrite = 0;    // reported done, never stored
+  double misdirected = 0;  // stored at another block of the same file
+  double unreadable = 0;   // a stored block gives kIo until it is written again
+  // All of that happens to this file alone, and not before that byte of it. Empty: everywhere.
+  std::string file = {};
+  uint64_t from = 0;
   double tornBlock = 0.25;  // on power loss: an unsynced block mixes old and new 512-byte sectors
   // Creating files beyond so many bytes in all gives kNoSpace.
   std::optional<uint64_t> capacityBytes = {};
@@ -55,6 +59,7 @@ struct DiskFaults {
     uint64_t bytes = 0;
     bool reads = true;
     bool writes = true;
+    bool untilWritten = false;  // the disk has another sector for it then
   };
   std::vector<BadRange> bad = {};  // kIo on every touch
 };

@@ -35,6 +35,12 @@ class SimFile final : public File {
  private:
   [[nodiscard]] Result<void> check(const char* what, uint64_t offset, uint64_t bytes) const;
   [[nodiscard]] bool bad(uint64_t offset, uint64_t bytes, bool write) const;
+  // Whether something of this probability goes wrong with what is at `offset`.
+  [[nodiscard]] bool fails(double probability, uint64_t offset) {
+    const DiskFaults& f = store_.faults;
+    const bool here = f.file.empty() || (f.file == stored_->path() && offset >= f.from);
+    return here && world_.chance(probability);
+  }
   [[nodiscard]] std::unexpected<Error> ioError(const char* what) const {
     return fail(Errc::kIo, std::string(what) + " " + stored_->path() + ": Input/output error");
   }
@@ -71,10 +77,10 @@ Task<Result<void>> SimFile::read(Buffer into, uint64_t offset) {
   CO_TRY(co_await node_.delay(store_.transit(store_.options.readLatency, into.size())));
   world_.trace(TraceKind::kDisk, offset, into.size());
   const DiskFaults& faults = store_.faults;
-  if (bad(offset, into.size(), false) || world_.chance(faults.readError))
+  if (bad(offset, into.size(), false) || fails(faults.readError, offset))
     co_return ioError("cannot read");
   stored_->read(offset, into.bytes());
-  if (world_.chance(faults.flipOnRead)) {
+  if (fails(faults.flipOnRead, offset)) {
     const uint64_t bit = anyBit(into.size());
     into.data()[bit / 8] ^= static_cast<uint8_t>(1u << bit % 8);
   }
@@ -104,19 +110,31 @@ Task<Result<void>> SimFile::write(std::vector<Buffer> parts, uint64_t offset, bo
   const DiskFaults& faults = store_.faults;
   if (faults.noSpace)
     co_return fail(Errc::kNoSpace, "cannot write " + stored_->path() + ": no space left on device");
-  if (bad(offset, bytes, true) || world_.chance(faults.writeError)) {
+  if (bad(offset, bytes, true) || fails(faults.writeError, offset)) {
     if (parts.size() > 1) store({parts[0]}, offset, false);
     co_return ioError("cannot write");
   }
-  if (world_.chance(faults.lostWrite)) co_return Result<void>{};
+  if (fails(faults.lostWrite, offset)) co_return Result<void>{};
   uint64_t to = offset;
-  if (world_.chance(faults.misdirected))
-    to = world_.random().below((size() - bytes) / kBlockSize + 1) * kBlockSize;
+  if (fails(faults.misdirected, offset))
+    to = faults.from +
+         world_.random().below((size() - bytes - faults.from) / kBlockSize + 1) * kBlockSize;
   store(parts, to, durable);
-  if (world_.chance(faults.flipOnWrite)) {
+  std::erase_if(store_.faults.bad, [&](const DiskFaults::BadRange& r) {
+    return r.untilWritten && r.path == stored_->path() && to <= r.offset &&
+           r.offset + r.bytes <= to + bytes;
+  });
+  if (fails(faults.flipOnWrite, offset)) {
     const uint64_t bit = anyBit(bytes);
     stored_->flipBit(to + bit / 8, bit % 8);
   }
+  if (fails(faults.unreadable, offset))
+    store_.faults.bad.push_back(
+        {.path = stored_->path(),
+         .offset = to + world_.random().below(bytes / kBlockSize) * kBlockSize,
+         .bytes = kBlockSize,
+         .writes = false,
+         .untilWritten = true});
   co_return Result<void>{};
 }
 
@@ -131,7 +149,7 @@ Task<Result<void>> SimFile::sync() {
   const uint64_t upTo = stored_->version();
   CO_TRY(co_await node_.delay(store_.transit(store_.options.syncLatency, 0)));
   world_.trace(TraceKind::kDisk, upTo);
-  if (world_.chance(store_.faults.syncError)) co_return ioError("cannot sync");
+  if (fails(store_.faults.syncError, UINT64_MAX)) co_return ioError("cannot sync");
   stored_->syncTo(upTo);
   co_return Result<void>{};
 }

@@ -46,6 +46,10 @@ class StoredFile {
   [[nodiscard]] uint64_t version() const { return version_; }
   void syncTo(uint64_t version);
   void losePower(Random& random, uint64_t tornPer1024);
+  // Whether the block at that offset was ever written.
+  [[nodiscard]] bool written(uint64_t offset) const {
+    return blocks_.contains(offset / kBlockSize);
+  }
   // In every version of the block.
   void flipBit(uint64_t byteOffset, unsigned bit);
   [[nodiscard]] size_t unsyncedBlocks() const { return dirty_.size(); }

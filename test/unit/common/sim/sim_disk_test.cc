@@ -247,6 +247,39 @@ TEST_CASE("sim: disk faults: errors, a bad range, no space") {
   CHECK(write(world, node, *file, kBlockSize, 1) == Errc::kOk);
 }
 
+TEST_CASE("sim: a block that cannot be read can be, once it is written again") {
+  SimWorld world(1);
+  SimNode& node = world.addNode("host");
+  auto file = openFile(world, node, {.createBytes = kFileBytes});
+  DiskFaults& faults = world.machine("host").disk.faults;
+  Buffer in = node.buffers().get(kBlockSize);
+  faults.unreadable = 1;
+  CHECK(write(world, node, *file, kBlockSize, 7) == Errc::kOk);
+  faults.unreadable = 0;
+  CHECK(codeOf(world.await(node, file->read(in, kBlockSize))) == Errc::kIo);
+  CHECK(codeOf(world.await(node, file->read(in, 2 * kBlockSize))) == Errc::kOk);
+  CHECK(write(world, node, *file, kBlockSize, 8) == Errc::kOk);
+  CHECK(codeOf(world.await(node, file->read(in, kBlockSize))) == Errc::kOk);
+  CHECK(in.data()[0] == 8);
+}
+
+TEST_CASE("sim: disk faults of one file alone, from some place on") {
+  SimWorld world(1);
+  SimNode& node = world.addNode("host");
+  auto file = openFile(world, node, {.createBytes = kFileBytes});
+  DiskFaults& faults = world.machine("host").disk.faults;
+  Buffer in = node.buffers().get(kBlockSize);
+  faults = {.readError = 1, .lostWrite = 1, .file = "/disk", .from = 2 * kBlockSize};
+  CHECK(codeOf(world.await(node, file->read(in, kBlockSize))) == Errc::kOk);
+  CHECK(codeOf(world.await(node, file->read(in, 2 * kBlockSize))) == Errc::kIo);
+  for (uint64_t at : {kBlockSize, 2 * kBlockSize})
+    CHECK(write(world, node, *file, at, 7) == Errc::kOk);
+  CHECK(stored(world, kBlockSize)[0] == 7);
+  CHECK(stored(world, 2 * kBlockSize)[0] == 0);
+  faults.file = "/other";
+  CHECK(codeOf(world.await(node, file->read(in, 2 * kBlockSize))) == Errc::kOk);
+}
+
 TEST_CASE("sim: disk faults that nobody reports: flipped bits, lost and misdirected writes") {
   SimWorld world(1);
   SimNode& node = world.addNode("host");
