@@ -8,6 +8,8 @@ namespace {
 // For each file: enough for one writer to fill the disks behind it.
 constexpr size_t kFlushes = 128;
 constexpr uint64_t kFlushBytes = 16 * kMiB;
+// Within which a process that waits for an answer has taken it up.
+constexpr Duration kTakenUp = 1s;
 }  // namespace
 
 File::File(Core& core, InodeId ino)
@@ -40,17 +42,18 @@ void File::foreignChange() {
 }
 
 void File::learn(const ServerAttr& a) {
-  const uint64_t since = core_.leases.since(ino_);
+  const uint64_t since = core_.leases.since(ino_), before = size();
   if (since == 0 || since == learnedUnder_) {
     state_.learn(a);
-    return;
+  } else {
+    learnedUnder_ = since;
+    learnedAt_ = 0;
+    if (state_.takeOver(a))
+      foreignChange();
+    else
+      chunks_.forget();  // chunks may have been made without a change of data
   }
-  learnedUnder_ = since;
-  learnedAt_ = 0;
-  if (state_.takeOver(a))
-    foreignChange();
-  else
-    chunks_.forget();  // chunks may have been made without a change of data
+  if (size() > before) ++foreignGrowth_;
 }
 
 void File::learn(const ServerAttr& a, Asked asked) {
@@ -243,8 +246,20 @@ void File::losePages() {
   if (mapped()) ++losses_;
 }
 
+bool File::keepsAttrs() {
+  const TimePoint now = core_.env.reactor.now();
+  if (const uint64_t since = core_.leases.since(ino_); since != answeredUnder_) {
+    answeredUnder_ = since;
+    answeredAt_ = now;
+  }
+  if (now - answeredAt_ < kTakenUp) return false;
+  attrsKept_ = true;
+  return true;
+}
+
 uint64_t File::forgetPages() {
   shown_ = 0;
+  attrsKept_ = false;
   return losses_;
 }
 

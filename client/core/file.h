@@ -163,6 +163,20 @@ class File : public std::enable_shared_from_this<File> {
   // gives what the second needs to know.
   uint64_t forgetPages();
   void pagesDropped(uint64_t losses);
+  // Whether it may keep what it is told of the attributes of an open file; and whether it may have
+  // any, or pages. A process takes an answer up some time after it was given, and not at all what
+  // it finds to be older than an invalidation: it goes on with the size of before then. So nothing
+  // may be kept, and need be invalidated, before a lease has stood for a while since the first
+  // answer under it: after each change of a file that others write, too, that is.
+  bool keepsAttrs();
+  [[nodiscard]] bool told() const { return shown_ != 0 || attrsKept_; }
+  void attrsKept() { attrsKept_ = true; }
+  // See Filesystem. A file that nobody can write here has no writes for answers to meet; one that
+  // was closed may have had one when the question was asked.
+  [[nodiscard]] Filesystem::SizeDoubt sizeDoubt() const {
+    return {writable && sizeRaised_ != foreignGrowth_ ? foreignGrowth_ : 0, size()};
+  }
+  void sizeRaised(const Filesystem::SizeDoubt& doubt) { sizeRaised_ = doubt.growth; }
   // What it has in its pages at most.
   [[nodiscard]] uint64_t shownBytes() const { return std::min(shown_, size()); }
   [[nodiscard]] bool mapped() const { return mappable != 0; }
@@ -182,6 +196,7 @@ class File : public std::enable_shared_from_this<File> {
   // Handles, and opens on their way; of them, those through which pages may be mapped to be
   // written; handles that were given out. The owner's, see FileTable.
   uint32_t opens = 0, mappable = 0, handles = 0;
+  bool writable = false;  // through a handle that was asked for since this was made
 
  private:
   class PageRequest;
@@ -261,6 +276,11 @@ class File : public std::enable_shared_from_this<File> {
            lossesDropped_ = 0;  // see losePages(); the pages of the first so many are gone
   uint64_t shown_ = 0;          // bytes that were read or written since pages were forgotten
   bool stale_ = false;          // and are not true any more
+  bool attrsKept_ = true;       // attributes that may be kept were given out since
+  uint64_t answeredUnder_ = 0;  // LeaseTable::since() of the latest answer with attributes
+  TimePoint answeredAt_{};      // and when the first under that was given
+  uint64_t foreignGrowth_ = 0;  // how often an answer said a size beyond what was known
+  uint64_t sizeRaised_ = 0;     // so many of them the cache above has surely taken up
 };
 
 }  // namespace cairn::client

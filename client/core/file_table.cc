@@ -89,6 +89,7 @@ void FileTable::evict() {
 void FileTable::opening(const std::shared_ptr<File>& file, int flags) {
   ++file->opens;
   if (mappable(flags)) ++file->mappable;
+  if ((flags & O_ACCMODE) != O_RDONLY) file->writable = true;
   if (auto it = closedAt_.find(file->ino()); it != closedAt_.end()) {
     closed_.erase(it->second);
     closedAt_.erase(it);

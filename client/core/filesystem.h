@@ -258,13 +258,25 @@ class Filesystem {
   // does not have) may be kept without asking again, unless onForget() is called before. Zero: not
   // at all. To be asked when the answer is given, with no wait in between.
   virtual Duration mayCache(InodeId ino) = 0;
-  enum class Cached : uint8_t { kAttributes, kNames, kPages };
+  // kUntold: nothing was read or written of an open file since its pages were forgotten, and
+  // nothing said that may be kept. Only what is still being dropped is to be waited for.
+  enum class Cached : uint8_t { kAttributes, kNames, kPages, kUntold };
   // What the cache above keeps of the inode's attributes is not true any more when this has been
   // called; and neither are, when it has completed, the names in the directory (kNames) or the
   // pages of the file (kPages). What was written into mapped pages is written here (fromMapping)
   // before it completes. It must not wait for requests that wait for a lease. May be empty. Called
   // on the reactor's thread.
   std::function<Task<void>(InodeId, Cached)> onForget;
+  // Reads end where the cache above believes the file to end. While it writes it takes up no answer
+  // with a size: of what somebody else has appended it may be told in vain. So before attributes
+  // are answered it is made to take up `size`, while there is a doubt.
+  struct SizeDoubt {
+    uint64_t growth = 0;  // 0: there is none
+    uint64_t size = 0;
+  };
+  [[nodiscard]] virtual SizeDoubt sizeDoubt(InodeId ino) const = 0;
+  // It has taken up that size at least.
+  virtual void sizeRaised(InodeId ino, SizeDoubt doubt) = 0;
   // A request of the cache above, with pages locked, that waits for a lease or will have to, for it
   // began under one that has lapsed: it fills them, or they are written.
   struct PageWait {

@@ -196,8 +196,9 @@ Task<void> Mount::forget(InodeId ino, bool directory) {
   auto file = files_.find(ino);
   // Pages of a file that is closed are judged when it is opened again.
   const bool open = file && file->opens != 0;
+  const Cached of = !open ? Cached::kAttributes : file->told() ? Cached::kPages : Cached::kUntold;
   const uint64_t losses = open ? file->forgetPages() : 0;
-  co_await onForget(ino, directory ? Cached::kNames : open ? Cached::kPages : Cached::kAttributes);
+  co_await onForget(ino, directory ? Cached::kNames : of);
   if (open) file->pagesDropped(losses);
 }
 
@@ -216,7 +217,20 @@ void Mount::leasesLapsed() {
 }
 
 Duration Mount::mayCache(InodeId ino) {
+  if (auto file = files_.find(ino)) {
+    if (file->opens != 0 && !file->keepsAttrs()) return {};
+    file->attrsKept();
+  }
   return leases_.handOut(ino);
+}
+
+Filesystem::SizeDoubt Mount::sizeDoubt(InodeId ino) const {
+  auto file = files_.find(ino);
+  return file ? file->sizeDoubt() : SizeDoubt{};
+}
+
+void Mount::sizeRaised(InodeId ino, SizeDoubt doubt) {
+  if (auto file = files_.find(ino)) file->sizeRaised(doubt);
 }
 
 Task<void> Mount::abandon() {

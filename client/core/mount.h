@@ -20,6 +20,8 @@ class Mount final : public Filesystem {
   Task<void> abandon() override;
   Stamp stamp(InodeId ino) const override { return {leases_.stamp(ino), core_.nameChanges}; }
   Duration mayCache(InodeId ino) override;
+  SizeDoubt sizeDoubt(InodeId ino) const override;
+  void sizeRaised(InodeId ino, SizeDoubt doubt) override;
   std::vector<PageWait> pageWaits(InodeId ino) const override;
   void recordAccesses(AccessPolicy policy) override { access_.follow(policy); }
 

@@ -19,6 +19,22 @@ class Changing {
   LeaseTable& leases_;
   const InodeId ino_;
 };
+
+class ChangingXattrs {
+ public:
+  ChangingXattrs(LeaseTable& leases, InodeId ino)
+      : leases_(leases), ino_(ino), changing_(leases, ino) {
+    leases_.learnBare(ino_, false);
+  }
+  ~ChangingXattrs() { leases_.learnBare(ino_, false); }
+  ChangingXattrs(const ChangingXattrs&) = delete;
+  ChangingXattrs& operator=(const ChangingXattrs&) = delete;
+
+ private:
+  LeaseTable& leases_;
+  const InodeId ino_;
+  Changing changing_;
+};
 }  // namespace
 
 Task<Result<Attr>> Mount::lookup(InodeId parent, std::string name) {
@@ -175,6 +191,9 @@ bool Mount::hasNoXattrs(InodeId ino) {
 Task<Result<std::string>> Mount::getxattr(InodeId ino, std::string name) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
+  // The kernel keeps access control lists, also that there is none, until it is told.
+  if (auto file = files_.find(ino); file && name.starts_with("system.posix_acl_"))
+    file->attrsKept();
   if (hasNoXattrs(ino)) co_return fail(Errc::kNoAttribute);
   co_return co_await mds_.getxattr(ino, std::move(name));
 }
@@ -190,7 +209,7 @@ Task<Result<void>> Mount::setxattr(InodeId ino, std::string name, std::string va
                                    bool dropSgid) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  Changing changing(leases_, ino);
+  ChangingXattrs changing(leases_, ino);
   co_return co_await changeNames(
       mds_.setxattr(ino, std::move(name), std::move(value), flags, dropSgid));
 }
@@ -198,7 +217,7 @@ Task<Result<void>> Mount::setxattr(InodeId ino, std::string name, std::string va
 Task<Result<void>> Mount::removexattr(InodeId ino, std::string name) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
-  Changing changing(leases_, ino);
+  ChangingXattrs changing(leases_, ino);
   co_return co_await changeNames(mds_.removexattr(ino, std::move(name)));
 }
 

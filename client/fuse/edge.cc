@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -35,6 +36,12 @@ constexpr int kRequestsPerTurn = 32;  // then others of this thread get a turn
 // Of the kernel's protocol, newer than libfuse's headers.
 constexpr unsigned kMinorWithEpochs = 44;
 constexpr int32_t kNotifyIncEpoch = 8;  // FUSE_NOTIFY_INC_EPOCH
+
+// What no process can read, not even the kernel for us.
+void* unreadable() {
+  static void* const page = ::mmap(nullptr, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return page;
+}
 
 // The part of fuse_init_out that is changed here.
 constexpr size_t kInitFlags = 12, kInitFlags2 = 32;  // offsets
@@ -429,9 +436,30 @@ fuse_entry_param FuseEdge::entryOf(const Attr* attr, InodeId parent) {
 Task<Result<Attr>> FuseEdge::settledAttr(InodeId ino) {
   while (true) {
     auto attr = co_await fs.getattr(ino);
-    if (!attr || !dropping(ino)) co_return attr;
-    co_await dropped(ino);
+    if (!attr) co_return attr;
+    if (dropping(ino)) {
+      co_await dropped(ino);
+    } else if (const auto doubt = fs.sizeDoubt(ino); doubt.growth != 0 && doubt.size != 0) {
+      co_await raiseSize(ino, doubt.size);
+      fs.sizeRaised(ino, doubt);
+    } else {
+      co_return attr;
+    }
   }
+}
+
+// The kernel raises the size before it looks at what it is to store as the last byte, and waits for
+// the page before it does: for a request that has it locked.
+Task<void> FuseEdge::raiseSize(InodeId ino, uint64_t size) {
+  if (!mounted_) co_return;
+  co_await offloaded(reactor, [session = session_, ino, size] {
+    struct {
+      fuse_out_header header;
+      fuse_notify_store_out store;
+    } told{{sizeof told + 1, FUSE_NOTIFY_STORE, 0}, {ino.value, size - 1, 1, 0}};
+    const iovec parts[] = {{&told, sizeof told}, {unreadable(), 1}};
+    (void)::writev(fuse_session_fd(session), parts, std::size(parts));  // EFAULT, and done
+  });
 }
 
 // ---- Forgetting ----
@@ -486,9 +514,12 @@ Task<void> FuseEdge::dropPages(InodeId ino, std::shared_ptr<PageDrops::Walk> wal
 }
 
 Task<void> FuseEdge::forget(InodeId ino, Filesystem::Cached what) {
+  // What invalidates makes the kernel disregard answers that no process has taken up yet (edge.h).
+  if (what == Filesystem::Cached::kUntold && !dropping(ino)) co_return;
   if (what == Filesystem::Cached::kNames) forgetNames();
   co_await attrForgotten(ino);
-  if (what == Filesystem::Cached::kPages && mounted_) co_await drops_.drop(ino);
+  const bool pages = what == Filesystem::Cached::kPages || what == Filesystem::Cached::kUntold;
+  if (pages && mounted_) co_await drops_.drop(ino);
 }
 
 }  // namespace cairn::client

@@ -23,7 +23,14 @@
 // An answer with attributes to a question that is older than an invalidation of the inode does not
 // change the kernel's idea of its size, where reads and mappings end. So nothing is invalidated
 // again that a recall has invalidated, and an open waits until what it found to be stale is
-// dropped.
+// dropped. Older is also a question whose answer is written, as long as the process that asked has
+// not run since: so a recall invalidates nothing of an open file of which the kernel has nothing
+// (File::keepsAttrs).
+//
+// Neither does an answer that meets a write(2) of the same inode, nor one that the kernel has asked
+// for before such a write ended. What another mount has appended would not be there to read, while
+// this one writes. So the kernel's size is raised where that may be so, before it is answered
+// (raiseSize).
 //
 // The kernel tells of the end of an open file when close(2) may have returned already. What it has
 // told nobody yet is heard on demand (hearCloses), so that locks end with the close.
@@ -167,6 +174,8 @@ class FuseEdge {
   Task<void> answered(fuse_req_t request, OpMetrics& metrics, Task<Result<void>> task);
   Task<void> answered(uint64_t unique, OpMetrics& metrics, Task<Result<void>> task);
   Task<void> forget(InodeId ino, Filesystem::Cached what);
+  // When it has completed, the kernel takes the file to be no shorter.
+  Task<void> raiseSize(InodeId ino, uint64_t size);
   // False: the kernel does not have the inode.
   [[nodiscard]] bool forgetAttr(InodeId ino);
   // When it has completed, the kernel does not take the attributes for valid.
