@@ -36,6 +36,7 @@ Result<OsdOptions> osdOptions(const Config& config) {
   o.link.mds = *mds;
   o.link.host = config.isSet("osd.host") ? config.text("osd.host") : Daemon::hostName();
   o.link.rack = config.text("osd.rack");
+  o.diskTimeout = config.duration("osd.disk_timeout");
   o.service.scrub = {config.duration("osd.scrub_interval"),
                      config.duration("osd.deep_scrub_interval")};
   o.link.deviceClass =

@@ -116,6 +116,7 @@ ClusterMap ClusterMap::read(schema::ClusterMap::Reader reader) {
     }
     map.pools[p.id] = std::move(p);
   }
+  map.rebalancePaused = reader.getRebalancePaused();
   map.fence.below = SessionId{reader.getFence().getBelow()};
   for (uint64_t id : reader.getFence().getAlive()) map.fence.alive.emplace(id);
   return map;
@@ -182,6 +183,7 @@ void ClusterMap::write(schema::ClusterMap::Builder builder) const {
         for (OsdId id : *ids) shards.set(at++, p.pgs[g].shardOf(id));
     }
   }
+  builder.setRebalancePaused(rebalancePaused);
   if (!fence.below) return;
   auto fenceOut = builder.initFence();
   fenceOut.setBelow(fence.below.value);

@@ -93,6 +93,7 @@ struct ClusterMap {
   std::map<OsdId, OsdEntry> osds;
   std::map<PoolId, Pool> pools;
   Fence fence;
+  bool rebalancePaused = false;  // data moves only where copies or shards are missing
 
   // Whether data requests of this session are refused. Never those of none (0): daemons and tools.
   [[nodiscard]] bool fenced(SessionId session) const;

@@ -36,6 +36,7 @@ struct MdsRequest {
     lockCancel @25 :UInt64;         # ends the wait with this id; one that was granted stays granted
     lockProbed @26 :LockProbe;      # the answer to MdsPush.lockProbe
     chunkList @27 :ChunkListPlace;  # from administrators: what follows there -> chunkList
+    removeLeaked @28 :List(StoredChunk);  # from administrators: those that nothing names are removed -> leaked
   }
 }
 
@@ -200,6 +201,8 @@ struct Mutation {
     osdRemove @25 :OsdRemove;
     poolSet @26 :PoolSet;
     poolRemove @27 :Text;           # by name; only if no file or directory uses it
+    rebalancePause @28 :Bool;       # or go on: ClusterMap.rebalancePaused
+    chunksLeaked @29 :ChunksLeaked; # from the leader
   }
 }
 
@@ -390,6 +393,18 @@ struct PoolSet {
   anyClass @7 :Bool;
 }
 
+struct StoredChunk {
+  # A chunk as OSDs store it.
+  chunk @0 :UInt64;
+  pool @1 :UInt32;
+}
+
+struct ChunksLeaked {
+  # No chunk map and no place in the garbage queue has named these since ids were given out up to `below`.
+  chunks @0 :List(StoredChunk);   # ascending
+  below @1 :UInt64;
+}
+
 struct Bootstrap {
   cluster @0 :Types.Uuid;
   replicas @1 :UInt16;      # of the first pool, "default", made when enough OSDs are in
@@ -419,6 +434,7 @@ struct MdsReply {
     lock @15 :LockReply;
     lockHeld @16 :FileLock;   # type none: nothing is in the way; pid 0: another session's. The owner is not told.
     chunkList @19 :ChunkListReply;
+    leaked @20 :List(UInt64);    # removeLeaked: those that are in the garbage queue now
     accessed @18 :List(UInt64);  # accessed: the inodes whose time of last access is now another than was said
   }
 }

@@ -94,6 +94,7 @@ struct Replicate {
     allocate @3 :Zero;
     clone @4 :Clone;       # of the receiver's own blocks of the source
     remove @5 :RemoveChunks;   # chunk i has number version + i
+    lose @7 :Zero;         # nobody has these blocks any more: they are damaged at the receiver too
   }
 }
 

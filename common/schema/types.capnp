@@ -106,6 +106,7 @@ struct ClusterMap {
   osds @2 :List(OsdInfo);
   pools @3 :List(PoolInfo);
   fence @4 :Fence;
+  rebalancePaused @5 :Bool;   # data moves only where copies or shards are missing
 }
 
 struct Fence {

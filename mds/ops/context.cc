@@ -246,6 +246,17 @@ void OpContext::storeCluster() {
   txn.put(keys::mapHeader(), encodeMapHeader({after.epoch, after.cluster}));
   if (newCluster_->fenceEpoch != state_.cluster.fenceEpoch)
     txn.put(keys::mapFence(), encodeFence({newCluster_->fenceEpoch, after.fence}));
+  if (after.rebalancePaused && !before.rebalancePaused)
+    txn.put(keys::mapPause(), encodePause());
+  else if (before.rebalancePaused && !after.rebalancePaused)
+    txn.del(keys::mapPause());
+  for (const auto& [group, away] : newCluster_->away) {
+    auto old = state_.cluster.away.find(group);
+    if (old == state_.cluster.away.end() || old->second != away)
+      txn.put(keys::mapAway(group.first, group.second), encodeAway(away));
+  }
+  for (const auto& [group, away] : state_.cluster.away)
+    if (!newCluster_->away.contains(group)) txn.del(keys::mapAway(group.first, group.second));
   for (const auto& [id, osd] : after.osds) {
     const auto* old = before.osd(id);
     auto record = encodeOsd(osd);

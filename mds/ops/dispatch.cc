@@ -64,6 +64,10 @@ Result<void> dispatch(OpContext& ctx) {
       return poolSet(ctx, m.getPoolSet());
     case Kind::POOL_REMOVE:
       return poolRemove(ctx, m.getPoolRemove());
+    case Kind::REBALANCE_PAUSE:
+      return rebalancePause(ctx, m.getRebalancePause());
+    case Kind::CHUNKS_LEAKED:
+      return chunksLeaked(ctx, m.getChunksLeaked());
   }
   // Written by a newer program. Every member of this version answers the same, and the log goes on.
   return fail(Errc::kNotSupported, "this MDS does not know that kind of mutation");

@@ -62,13 +62,14 @@ Result<void> groupReport(OpContext& ctx, capnp::List<schema::GroupChange>::Reade
       changed.insert_or_assign(key, std::move(next));
   }
   if (changed.empty()) return {};
-  ClusterMap& map = ctx.changeCluster().map;
+  ClusterState& cluster = ctx.changeCluster();
+  ClusterMap& map = cluster.map;
   ++map.epoch.value;
   std::map<PoolId, Placer> placers;
   for (auto& [key, next] : changed) {
     Pool& pool = map.pools.at(key.first);
     const Placer& placer = placers.try_emplace(key.first, map, pool).first->second;
-    settle(map, pool, placer.target(key.second), next);
+    settle(cluster, pool, key.second, placer.target(key.second), next);
     next.epoch = map.epoch;
     pool.pgs[key.second.value] = std::move(next);
   }

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <map>
 #include <set>
+#include <string>
 
 namespace cairn::mds::ops {
 namespace {
@@ -64,6 +65,35 @@ void fill(const ClusterMap& map, const Pool& pool, const std::vector<OsdId>& tar
       if (isUp(map, id) == up && !group.shards.contains(id)) group.shards[id] = *next++;
 }
 
+// The failure domain of an OSD in the pool, by name.
+std::string domainOf(const Pool& pool, const OsdEntry& osd) {
+  switch (pool.failureDomain) {
+    case schema::FailureDomain::HOST:
+      return osd.host;
+    case schema::FailureDomain::RACK:
+      return osd.rack;
+    default:
+      return std::to_string(osd.id.value);
+  }
+}
+
+// Of those in sync, as many as there are to be, each with a shard of its own, in the order in which
+// they are listed; preferably those of the target.
+std::vector<OsdId> stayers(const Pool& pool, const std::vector<OsdId>& target,
+                           const PlacementGroup& group) {
+  std::vector<OsdId> chosen;
+  std::set<uint8_t> shards;
+  for (bool ofTarget : {true, false})
+    for (OsdId id : group.osds)
+      if (contains(target, id) == ofTarget && chosen.size() < pool.width() &&
+          (!pool.erasureCoded() || shards.insert(group.shardOf(id)).second))
+        chosen.push_back(id);
+  std::vector<OsdId> inOrder;
+  for (OsdId id : group.osds)
+    if (contains(chosen, id)) inOrder.push_back(id);
+  return inOrder;
+}
+
 // Who has no part in the group any more finds nothing there when it comes again.
 void forgetOthers(const std::vector<OsdId>& target, PlacementGroup& group) {
   std::erase_if(group.shards, [&](const auto& held) {
@@ -82,8 +112,35 @@ bool sameMembers(const PlacementGroup& a, const PlacementGroup& b) {
 
 }  // namespace
 
-void settle(const ClusterMap& map, const Pool& pool, const std::vector<OsdId>& target,
-            PlacementGroup& group) {
+std::vector<OsdId> pausedTarget(const ClusterMap& map, const Pool& pool,
+                                const std::vector<OsdId>& placed, const PlacementGroup& group,
+                                const std::vector<OsdId>& away) {
+  std::vector<OsdId> members = stayers(pool, placed, group);
+  if (members.size() == pool.width() &&
+      std::ranges::all_of(members, [&](OsdId id) { return contains(placed, id); }))
+    return placed;
+  std::set<std::string> domains;
+  std::set<uint8_t> shards;
+  auto take = [&](OsdId id) {
+    if (!contains(members, id)) members.push_back(id);
+    if (group.shards.contains(id)) shards.insert(group.shardOf(id));
+    if (const OsdEntry* osd = map.osd(id)) domains.insert(domainOf(pool, *osd));
+  };
+  for (OsdId id : std::vector<OsdId>(members)) take(id);
+  for (OsdId id : away) {
+    const OsdEntry* osd = map.osd(id);
+    const bool comesBack = osd != nullptr && osd->in && !contains(members, id);
+    const bool needed =
+        !pool.erasureCoded() || (group.shards.contains(id) && !shards.contains(group.shardOf(id)));
+    if (comesBack && needed && members.size() < pool.width()) take(id);
+  }
+  for (OsdId id : placed)
+    if (members.size() < pool.width() && !domains.contains(domainOf(pool, *map.osd(id)))) take(id);
+  return members;
+}
+
+void settle(const ClusterMap& map, const Pool& pool, const std::vector<OsdId>& placed,
+            PlacementGroup& group, std::vector<OsdId>& away) {
   const std::vector<OsdId> before = group.osds;
   std::erase_if(group.osds, [&map](OsdId id) { return !isUp(map, id); });
   if (group.inSync() < pool.needed())
@@ -93,6 +150,15 @@ void settle(const ClusterMap& map, const Pool& pool, const std::vector<OsdId>& t
   group.complete.insert(group.complete.end(), before.begin(), before.end());
   std::erase_if(group.complete, [&group](OsdId id) { return contains(group.osds, id); });
 
+  if (map.rebalancePaused)
+    std::ranges::copy_if(before, std::back_inserter(away),
+                         [&away](OsdId id) { return !contains(away, id); });
+  else
+    away.clear();
+  std::erase_if(away, [&](OsdId id) { return contains(group.osds, id) || !map.osd(id); });
+  const std::vector<OsdId> target =
+      map.rebalancePaused ? pausedTarget(map, pool, placed, group, away) : placed;
+
   if (pool.erasureCoded()) {
     separate(target, group);
     fill(map, pool, target, group);
@@ -101,11 +167,26 @@ void settle(const ClusterMap& map, const Pool& pool, const std::vector<OsdId>& t
       std::ranges::all_of(target, [&](OsdId id) { return contains(group.osds, id); }))
     group.osds = target;
   if (group.inSync() >= pool.minSize) group.complete.clear();
+  if (group.inSync() >= pool.width()) away.clear();
 
   group.joining.clear();
   for (OsdId id : target)
     if (isUp(map, id) && !contains(group.osds, id)) group.joining.push_back(id);
   forgetOthers(target, group);
+}
+
+void settle(ClusterState& cluster, const Pool& pool, PgIndex index,
+            const std::vector<OsdId>& placed, PlacementGroup& next) {
+  const std::pair key(pool.id, index);
+  std::vector<OsdId> away;
+  if (auto at = cluster.away.find(key); at != cluster.away.end()) away = at->second;
+  for (OsdId id : pool.pgs[index.value].osds)
+    if (!contains(next.osds, id) && !contains(away, id)) away.push_back(id);
+  settle(cluster.map, pool, placed, next, away);
+  if (away.empty())
+    cluster.away.erase(key);
+  else
+    cluster.away[key] = std::move(away);
 }
 
 void newEpoch(ClusterState& cluster, const Counters& counters) {
@@ -128,11 +209,12 @@ void newEpoch(ClusterState& cluster, const Counters& counters) {
             next.shards[target[shard]] = shard;
       }
       if (next.osds.empty()) continue;
-      settle(map, pool, target, next);
+      settle(cluster, pool, PgIndex{i}, target, next);
       if (!sameMembers(next, group)) next.epoch = map.epoch;
       group = std::move(next);
     }
   }
+  std::erase_if(cluster.away, [&](const auto& a) { return !map.pools.contains(a.first.first); });
 }
 
 }  // namespace cairn::mds::ops

@@ -11,6 +11,14 @@
 // Every change of either list, or of the shard of a member, gives the group the map's epoch.
 // Nothing else moves.
 //
+// A pause of rebalancing: the target of a group is then whom it has in sync (pausedTarget). Where
+// that is fewer than it should be, those who left meanwhile come back to it, unless they are out;
+// what nobody brings back goes to OSDs of the usual target, in failure domains that have nobody
+// else. So a group that is whole stays as it is, and a short absence moves nothing. Whoever was
+// joining only to take over what others have is no member any more, and what it has got is removed
+// there: a member that is kept and given no data would have to be sent every write all the same, or
+// be looked at all over in the end. So a move that is interrupted begins anew.
+//
 // Who comes into `osds`: the first list, and members that the primary reports as equal
 // (group_report.cc). So every member holds every acknowledged write, or its shard of it.
 //
@@ -49,9 +57,20 @@ namespace cairn::mds::ops {
 // made that is done to all groups, so that every OSD that comes gets its share at once.
 void newEpoch(ClusterState& cluster, const Counters& counters);
 
-// The rule, to one group that has a list; the epochs are the caller's.
-void settle(const ClusterMap& map, const Pool& pool, const std::vector<OsdId>& target,
-            PlacementGroup& group);
+// The rule, to one group that has a list; the epochs are the caller's. `placed` is where it
+// belongs, `away` its list of ClusterState.
+void settle(const ClusterMap& map, const Pool& pool, const std::vector<OsdId>& placed,
+            PlacementGroup& group, std::vector<OsdId>& away);
+
+// The same to a group of the cluster, that is to become `next`: who is not in its `osds` any more
+// has failed.
+void settle(ClusterState& cluster, const Pool& pool, PgIndex index,
+            const std::vector<OsdId>& placed, PlacementGroup& next);
+
+// Who the members of a group are to be while rebalancing is paused.
+std::vector<OsdId> pausedTarget(const ClusterMap& map, const Pool& pool,
+                                const std::vector<OsdId>& placed, const PlacementGroup& group,
+                                const std::vector<OsdId>& away);
 
 // An OSD serves (again): in, too, if it is out only because it was away for long.
 inline void comeUp(OsdEntry& osd) {

@@ -34,6 +34,8 @@ Result<void> osdRemove(OpContext& ctx, schema::OsdRemove::Reader args);
 Result<void> poolCreate(OpContext& ctx, schema::PoolCreate::Reader args);
 Result<void> poolSet(OpContext& ctx, schema::PoolSet::Reader args);
 Result<void> poolRemove(OpContext& ctx, capnp::Text::Reader name);
+Result<void> rebalancePause(OpContext& ctx, bool paused);
+Result<void> chunksLeaked(OpContext& ctx, schema::ChunksLeaked::Reader args);
 Result<void> bootstrap(OpContext& ctx, schema::Bootstrap::Reader args);
 
 // Picks the one that `ctx.command()` asks for. kUnavailable before the cluster was bootstrapped;

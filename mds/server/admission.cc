@@ -181,6 +181,7 @@ Result<void> admitMutation(MdsRequest::Reader request, Role role) {
       break;
     case Mutation::OSD_SET:
     case Mutation::OSD_REMOVE:
+    case Mutation::REBALANCE_PAUSE:
       TRY(only(role, Role::ADMIN, "administrators"));
       needsSession = false;
       break;
@@ -207,6 +208,7 @@ Result<void> admitMutation(MdsRequest::Reader request, Role role) {
     case Mutation::RELEASE_ORPHAN:
     case Mutation::PURGE:
     case Mutation::GARBAGE_DONE:
+    case Mutation::CHUNKS_LEAKED:
     case Mutation::BOOTSTRAP:
       return onlyLeader();
     default:
@@ -263,6 +265,8 @@ std::string_view mutationName(Mutation::Which which) {
       return "osd_set";
     case Mutation::OSD_REMOVE:
       return "osd_remove";
+    case Mutation::REBALANCE_PAUSE:
+      return "rebalance_pause";
     case Mutation::POOL_SET:
       return "pool_set";
     case Mutation::POOL_REMOVE:
@@ -316,6 +320,10 @@ Result<void> admit(MdsRequest::Reader request, Role role) {
       return only(role, Role::OSD, "OSDs");
     case MdsRequest::CHUNK_LIST:
       (void)request.getChunkList().getIno();
+      return only(role, Role::ADMIN, "administrators");
+    case MdsRequest::REMOVE_LEAKED:
+      if (request.getRemoveLeaked().size() > kMaxLeaked)
+        return fail(Errc::kTooBig, "too many leaked chunks at once");
       return only(role, Role::ADMIN, "administrators");
     default:
       return {};
@@ -374,6 +382,8 @@ std::string_view operationName(MdsRequest::Reader request) {
       return "lock_probed";
     case MdsRequest::CHUNK_LIST:
       return "chunk_list";
+    case MdsRequest::REMOVE_LEAKED:
+      return "remove_leaked";
     default:
       return "other";
   }

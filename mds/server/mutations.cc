@@ -124,7 +124,7 @@ bool isOutsideSessions(Mutation::Which which) {
   return which == Mutation::SESSION_OPEN || which == Mutation::OSD_REGISTER ||
          which == Mutation::POOL_CREATE || which == Mutation::OSD_SET ||
          which == Mutation::OSD_REMOVE || which == Mutation::POOL_SET ||
-         which == Mutation::POOL_REMOVE;
+         which == Mutation::POOL_REMOVE || which == Mutation::REBALANCE_PAUSE;
 }
 
 // What the map takes in a message, about. It travels whole, so it has to fit one.

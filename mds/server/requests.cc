@@ -75,6 +75,8 @@ Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& p
       co_return queries_.chunks(request.getChunks());
     case MdsRequest::CHUNK_LIST:
       co_return queries_.chunkList(request.getChunkList());
+    case MdsRequest::REMOVE_LEAKED:
+      co_return co_await removeLeaked(request.getRemoveLeaked(), peer);
     case MdsRequest::STATFS:
       co_return statfs();
     case MdsRequest::MAP: {
@@ -281,6 +283,18 @@ void Server::writeMap(MapEpoch known, Duration lease, schema::MapReply::Builder 
   reply.setEpoch(map.epoch.value);
   reply.setLeaseMs(static_cast<uint32_t>(lease / 1ms));
   if (known < map.epoch) osds_.currentMap().write(reply.initMap());
+}
+
+Task<Result<OutMessage>> Server::removeLeaked(capnp::List<schema::StoredChunk>::Reader suspects,
+                                              RpcPeer& peer) {
+  std::vector<Suspect> list;
+  for (auto s : suspects) list.push_back({ChunkId{s.getChunk()}, PoolId{s.getPool()}});
+  auto removed = co_await leaks_.remove(std::move(list), callerOf(peer));
+  CO_TRY(removed);
+  OutMessage out;
+  auto ids = out.body<schema::MdsReply>().initLeaked(static_cast<uint32_t>(removed->size()));
+  for (uint32_t i = 0; i < ids.size(); ++i) ids.set(i, (*removed)[i].value);
+  co_return out;
 }
 
 Result<OutMessage> Server::statfs() {

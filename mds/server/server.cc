@@ -27,6 +27,7 @@ Server::Server(Env& env, StateMachine& state, ServerOptions options)
       reports_(env, state, proposer_, osds_),
       garbage_(env, state, proposer_, options_.gcInterval),
       orphans_(env, state, proposer_, sessions_),
+      leaks_(env, state, proposer_),
       space_(env, options_.directory, options_.reserve),
       stopped_(env.reactor),
       scope_(env.reactor) {

@@ -21,6 +21,7 @@
 #include "mds/server/checkpointer.h"
 #include "mds/server/garbage_collector.h"
 #include "mds/server/group_reports.h"
+#include "mds/server/leaks.h"
 #include "mds/server/leases.h"
 #include "mds/server/locks.h"
 #include "mds/server/orphan_keeper.h"
@@ -121,6 +122,7 @@ class Server final : public RpcHandler {
   Answer leaseReturn(SessionId session, capnp::List<schema::LeaseReturn>::Reader leases);
   Answer reclaim(SessionId session, schema::Reclaim::Reader reclaim, RpcPeer& peer);
   Task<void> resend(SessionId session, std::vector<Recall> recalls);
+  Task<Answer> removeLeaked(capnp::List<schema::StoredChunk>::Reader suspects, RpcPeer& peer);
   Answer statfs();
   Answer status();
   void writeMap(MapEpoch known, Duration lease, schema::MapReply::Builder reply);
@@ -158,6 +160,7 @@ class Server final : public RpcHandler {
   GroupReports reports_;
   GarbageCollector garbage_;
   OrphanKeeper orphans_;
+  Leaks leaks_;
   SpaceWatch space_;
   CommandLog* log_ = nullptr;
   std::unique_ptr<Checkpointer> checkpointer_;

@@ -90,6 +90,12 @@ std::string mapHeader() {
 std::string mapFence() {
   return Key(kMap).sub('f').take();
 }
+std::string mapPause() {
+  return Key(kMap).sub('r').take();
+}
+std::string mapAway(PoolId pool, PgIndex pg) {
+  return Key(kMap).sub('a').u32(pool.value).u32(pg.value).take();
+}
 std::string mapOsd(OsdId id) {
   return Key(kMap).sub('o').u32(id.value).take();
 }

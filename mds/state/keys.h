@@ -38,6 +38,8 @@ std::string poolUse(PoolId id);
 std::string counters();
 std::string mapHeader();
 std::string mapFence();
+std::string mapPause();
+std::string mapAway(PoolId pool, PgIndex pg);
 std::string mapOsd(OsdId id);
 std::string mapPool(PoolId id);
 std::string mapGroup(PoolId pool, PgIndex pg);

@@ -318,6 +318,33 @@ Result<FenceRecord> decodeFence(std::string_view key, std::string_view value) {
   return r;
 }
 
+std::string encodePause() {
+  return Encoder().u8(kRecordVersion).take();
+}
+
+Result<void> decodePause(std::string_view key, std::string_view value) {
+  uint8_t version;
+  Decoder in = open(value, version);
+  if (version != kRecordVersion || !in.done()) return fail(damaged(key, version));
+  return {};
+}
+
+std::string encodeAway(const std::vector<OsdId>& away) {
+  Encoder out;
+  out.u8(kRecordVersion).varint(away.size());
+  for (auto id : away) out.varint(id.value);
+  return out.take();
+}
+
+Result<std::vector<OsdId>> decodeAway(std::string_view key, std::string_view value) {
+  uint8_t version;
+  Decoder in = open(value, version);
+  std::vector<OsdId> away;
+  for (uint64_t n = in.varint(); n > 0 && !in.failed(); --n) away.emplace_back(in.varint32());
+  if (version != kRecordVersion || !in.done()) return fail(damaged(key, version));
+  return away;
+}
+
 std::string encodeOsd(const OsdEntry& o) {
   Encoder out;
   out.u8(kRecordVersion).fixed64(o.uuid.hi).fixed64(o.uuid.lo);

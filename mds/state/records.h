@@ -73,6 +73,8 @@ std::string encodeCounters(const Counters& counters);
 std::string encodePoolUse(const PoolUse& use);
 std::string encodeMapHeader(const MapHeader& header);
 std::string encodeFence(const FenceRecord& fence);
+std::string encodePause();  // there only while rebalancing is paused
+std::string encodeAway(const std::vector<OsdId>& away);
 std::string encodeOsd(const OsdEntry& osd);
 std::string encodePool(const PoolRecord& pool);
 std::string encodeGroup(const PlacementGroup& group);
@@ -88,6 +90,8 @@ Result<Counters> decodeCounters(std::string_view key, std::string_view value);
 Result<PoolUse> decodePoolUse(std::string_view key, std::string_view value);
 Result<MapHeader> decodeMapHeader(std::string_view key, std::string_view value);
 Result<FenceRecord> decodeFence(std::string_view key, std::string_view value);
+Result<void> decodePause(std::string_view key, std::string_view value);
+Result<std::vector<OsdId>> decodeAway(std::string_view key, std::string_view value);
 Result<OsdEntry> decodeOsd(std::string_view key, std::string_view value);
 Result<PoolRecord> decodePool(std::string_view key, std::string_view value);
 Result<PlacementGroup> decodeGroup(std::string_view key, std::string_view value);

@@ -91,11 +91,22 @@ Result<void> State::loadMap() {
     map.fence = std::move(f->fence);
     cluster.fenceEpoch = f->epoch;
   }
+  auto pause = txn.get(keys::mapPause());
+  TRY(pause);
+  if (*pause) TRY(decodePause(keys::mapPause(), **pause));
+  map.rebalancePaused = pause->has_value();
   std::string prefix = keys::mapHeader();
   auto under = [&](char kind) {
     prefix.back() = kind;
     return std::string_view(prefix);
   };
+  TRY(eachRecord(
+      txn, under('a'), [&](std::string_view key, std::string_view value) -> Result<void> {
+        auto away = decodeAway(key, value);
+        TRY(away);
+        cluster.away[{PoolId(keys::be32(key, 2)), PgIndex(keys::be32(key, 6))}] = std::move(*away);
+        return {};
+      }));
   TRY(eachRecord(txn, under('o'),
                  [&](std::string_view key, std::string_view value) -> Result<void> {
                    auto osd = decodeOsd(key, value);

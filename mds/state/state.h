@@ -26,6 +26,9 @@ struct ClusterState {
   ClusterMap map;
   std::set<PoolId> autoDomain;  // pools whose failure domain is not chosen for good yet
   MapEpoch fenceEpoch;          // in which map.fence changed last
+  // While rebalancing is paused, of groups that are not whole: who left `osds` meanwhile, and is
+  // waited for rather than replaced (mds/ops/groups.h). No empty lists.
+  std::map<std::pair<PoolId, PgIndex>, std::vector<OsdId>> away;
 };
 
 struct State {

@@ -8,8 +8,9 @@
 //   of a directory = its entries.
 //   - Every inode but the root is named by at least one dentry or listed as an orphan; every dentry
 //   names an inode.
-//   - Every chunk id is in exactly one of: an inode's chunk map, the garbage queue. None is ever
-//   reused.
+//   - Every chunk id is in at most one of: an inode's chunk map, the garbage queue. It comes into a
+//   chunk map when it is given out, and into the queue from there or because the leader found it in
+//   neither (mds/ops/chunks_leaked.cc). None is ever given out again.
 //   - applied() grows by one for each command, in the same atomic batch as the command's effects;
 //   replaying an index at or below it
 //     changes nothing.

@@ -113,6 +113,11 @@ class Verifier {
       case keys::kMap:
         if (key == keys::mapFence())
           with(decodeFence(key, value), [&](FenceRecord& f) { fence_ = std::move(f); });
+        paused_ = paused_ || key == keys::mapPause();
+        if (key.starts_with(std::string{keys::kMap, 'a'}))
+          with(decodeAway(key, value), [&](auto& away) {
+            away_[{PoolId(keys::be32(key, 2)), PgIndex(keys::be32(key, 6))}] = std::move(away);
+          });
         break;  // checkMap() compares what it gave
       default:
         say("unknown record " + keys::text(key));
@@ -270,6 +275,9 @@ class Verifier {
       }
     }
     checkFence();
+    if (paused_ != map.rebalancePaused) say("the stored pause is not the one in memory");
+    if (away_ != state_.cluster.away) say("who is stored as away is not who is so in memory");
+    for (const auto& [key, away] : away_) checkAway(key.first, key.second, away);
     for (const auto& [id, osd] : map.osds)
       if (id.value >= state_.counters.nextOsd) say("an OSD was never registered");
   }
@@ -315,6 +323,18 @@ class Verifier {
         say("two OSDs join pool " + pool.name + " for one shard");
   }
 
+  void checkAway(PoolId id, PgIndex pg, const std::vector<OsdId>& away) {
+    const ClusterMap& map = state_.cluster.map;
+    auto group = map.group(id, pg);
+    if (!map.rebalancePaused || !group || (*group)->inSync() >= map.pool(id)->width())
+      return say("somebody is away from a group that waits for nobody");
+    std::set<OsdId> distinct((*group)->osds.begin(), (*group)->osds.end());
+    for (OsdId osd : away)
+      if (map.osd(osd) == nullptr || !distinct.insert(osd).second)
+        say("an OSD is away that does not exist, or twice, or from where it is in sync");
+    if (away.empty()) say("a list of who is away is empty");
+  }
+
   void checkFence() {
     const ClusterMap& map = state_.cluster.map;
     if (fence_.epoch != state_.cluster.fenceEpoch || fence_.fence != map.fence)
@@ -340,6 +360,8 @@ class Verifier {
   std::set<SessionId> sessions_;
   FenceRecord fence_;
   uint64_t garbage_ = 0;
+  bool paused_ = false;
+  decltype(ClusterState::away) away_;
 };
 
 }  // namespace

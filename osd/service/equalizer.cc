@@ -9,8 +9,6 @@ namespace cairn::osd {
 
 namespace {
 
-constexpr uint32_t kStretch = 256;  // blocks compared at a time: 1 MiB
-
 bool isZero(Bytes block) {
   return block[0] == 0 && std::memcmp(block.data(), block.data() + 1, block.size() - 1) == 0;
 }
@@ -124,6 +122,26 @@ Task<Result<Equalizer::Progress>> Equalizer::differences(const GroupRef& group, 
   co_return progress;
 }
 
+Task<Result<Equalizer::Progress>> Equalizer::lose(const GroupRef& group, ChunkId chunk,
+                                                  OsdId member, uint32_t block,
+                                                  ChunkVersion version, Error why) {
+  const auto offset = static_cast<uint32_t>(block * kBlockSize);
+  auto theirs = co_await members_.digest(member, group->id, chunk, offset, kBlockSize);
+  CO_TRY(theirs);
+  Progress progress{0, false, theirs->end, theirs->exists ? theirs->version : ChunkVersion{}};
+  if (theirs->hashes.front() == kDamagedHash) co_return progress;
+  // What it has may be old, or the only good copy that is left: that is not for us to destroy.
+  if (theirs->hashes.front() != kHoleHash) co_return fail(std::move(why));
+  Mutation lost;
+  lost.kind = Mutation::Kind::kLose;
+  lost.chunk = chunk;
+  lost.offset = offset;
+  lost.length = kBlockSize;
+  CO_TRY(co_await send(group, member, std::move(lost), version));
+  progress.changed = true;
+  co_return progress;
+}
+
 // Block by block: those that are lost here must be lost there too.
 Task<Result<Equalizer::Progress>> Equalizer::compareDamaged(const GroupRef& group, ChunkId chunk,
                                                             OsdId member, BlockRange range) {
@@ -131,12 +149,10 @@ Task<Result<Equalizer::Progress>> Equalizer::compareDamaged(const GroupRef& grou
   for (uint32_t block = range.from; block < range.to; ++block) {
     auto one = co_await compare(group, chunk, member, {block, block + 1});
     if (!one && one.error().code == Errc::kCorrupt) {
-      const Error why = one.error();
-      auto theirs = co_await members_.digest(member, group->id, chunk,
-                                             static_cast<uint32_t>(block * kBlockSize), kBlockSize);
-      CO_TRY(theirs);
-      if (theirs->hashes.front() != kDamagedHash) co_return fail(why);
-      one = Progress{0, false, theirs->end, theirs->version};
+      auto info = store_.stat(chunk);
+      CO_TRY(info);
+      one = co_await lose(group, chunk, member, block, *info ? (*info)->version : ChunkVersion{},
+                          one.error());
     }
     CO_TRY(one);
     progress.sent += one->sent;
@@ -154,7 +170,8 @@ Task<Result<uint64_t>> Equalizer::range(GroupRef group, ChunkId chunk, OsdId mem
     const BlockRange stretch{from, std::min(range.to, from + kStretch)};
     auto some = co_await compare(group, chunk, member, stretch);
     if (!some && some.error().code == Errc::kCorrupt) {
-      (void)co_await healer_.heal(group, chunk, stretch);
+      auto healed = co_await healer_.heal(group, chunk, stretch);
+      if (!healed && healed.error().code != Errc::kCorrupt) co_return fail(healed.error());
       some = co_await compareDamaged(group, chunk, member, stretch);
     }
     CO_TRY(some);
@@ -184,7 +201,8 @@ Task<Result<uint64_t>> Equalizer::chunk(GroupRef group, ChunkId chunk, OsdId mem
       guard.unlock();
       guard = co_await entry->lock.lock(stretch.from, stretch.to, true);
       CO_TRY(still(group));
-      (void)co_await healer_.heal(group, chunk, stretch);
+      auto healed = co_await healer_.heal(group, chunk, stretch);
+      if (!healed && healed.error().code != Errc::kCorrupt) co_return fail(healed.error());
       some = co_await compareDamaged(group, chunk, member, stretch);
     }
     CO_TRY(some);
@@ -197,6 +215,74 @@ Task<Result<uint64_t>> Equalizer::chunk(GroupRef group, ChunkId chunk, OsdId mem
     guard.unlock();
     if (!told) CO_TRY(co_await passVersion(group, entry, member));
     co_return sent;
+  }
+}
+
+Task<Result<bool>> Equalizer::isNewer(GroupRef group, ChunkId chunk, OsdId member) {
+  auto theirs = co_await members_.digest(member, group->id, chunk, 0, kBlockSize);
+  CO_TRY(theirs);
+  auto ours = store_.lastChange(chunk);
+  CO_TRY(ours);
+  const ChunkVersion known = *ours ? (*ours)->version : ChunkVersion{};
+  co_return theirs->exists && theirs->version > known && !chunks_.buried(chunk);
+}
+
+// Under no number: until all of it has been taken the chunk is as old here as it was.
+Task<Result<uint64_t>> Equalizer::takeStretch(const GroupRef& group, ChunkId chunk, OsdId member,
+                                              uint32_t offset) {
+  constexpr auto kLength = static_cast<uint32_t>(kStretch * kBlockSize);
+  auto theirs = co_await members_.fetch(member, group->id, chunk, offset, kLength);
+  CO_TRY(theirs);
+  auto ours = co_await store_.read(chunk, offset, kLength);
+  if (!ours && ours.error().code != Errc::kCorrupt) co_return fail(ours.error());
+  if (ours && hashesOf(*ours, kStretch) == hashesOf(*theirs, kStretch)) co_return uint64_t{0};
+  CO_TRY(still(group));
+  const Stamp unchanged{group->id, {}, {}};
+  if (theirs->hole)
+    CO_TRY(co_await store_.zero(chunk, offset, kLength, unchanged));
+  else
+    CO_TRY(co_await store_.write(chunk, offset, std::move(theirs->data), std::move(theirs->crcs),
+                                 unchanged));
+  co_return uint64_t{kLength};
+}
+
+// All of it is here: the first block once more, with the number that the chunk has there.
+Task<Result<void>> Equalizer::takeVersion(const GroupRef& group, ChunkId chunk,
+                                          ChunkVersion version) {
+  auto first = co_await store_.read(chunk, 0, kBlockSize);
+  CO_TRY(first);
+  CO_TRY(still(group));
+  const Stamp stamp{group->id, version, {}};
+  if (first->hole) co_return co_await store_.zero(chunk, 0, kBlockSize, stamp);
+  co_return co_await store_.write(chunk, 0, std::move(first->data), std::move(first->crcs), stamp);
+}
+
+Task<Result<uint64_t>> Equalizer::takeNewer(GroupRef group, ChunkId chunk, OsdId member,
+                                            Throttle& throttle) {
+  auto newer = co_await isNewer(group, chunk, member);
+  CO_TRY(newer);
+  if (!*newer) co_return uint64_t{0};
+  auto entry = chunks_.use(chunk);
+  auto turn = co_await throttle.turn();
+  // With all of it locked no change is under way that one of us has and the other one has not yet.
+  auto guard = co_await entry->lock.lock(0, kBlocksPerChunk, true);
+  CO_TRY(still(group));
+  newer = co_await isNewer(group, chunk, member);
+  CO_TRY(newer);
+  if (!*newer) co_return uint64_t{0};
+  uint64_t taken = 0;
+  for (uint32_t offset = 0;; offset += static_cast<uint32_t>(kStretch * kBlockSize)) {
+    auto theirs = co_await members_.digest(member, group->id, chunk, offset, kBlockSize);
+    CO_TRY(theirs);
+    auto ourEnd = endOf(store_, chunk);
+    CO_TRY(ourEnd);
+    if (offset >= std::max(*ourEnd, theirs->end)) {
+      CO_TRY(co_await takeVersion(group, chunk, theirs->version));
+      co_return taken;
+    }
+    auto some = co_await takeStretch(group, chunk, member, offset);
+    CO_TRY(some);
+    taken += *some;
   }
 }
 

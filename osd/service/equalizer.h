@@ -39,6 +39,11 @@ class Equalizer {
   // The same for blocks whose exclusive lock the caller has.
   Task<Result<uint64_t>> range(GroupRef group, ChunkId chunk, OsdId member, BlockRange range);
 
+  // The other way round: if the member has a later version of the chunk than we know of, our store
+  // has lost changes that were acknowledged (it was set back, or a disk lied), and takes the
+  // member's bytes. Returns how many were wrong here.
+  Task<Result<uint64_t>> takeNewer(GroupRef group, ChunkId chunk, OsdId member, Throttle& throttle);
+
   struct Progress {
     uint64_t sent = 0;          // bytes
     bool changed = false;       // the member was sent something, and so our number
@@ -48,6 +53,10 @@ class Equalizer {
   // Makes a locked stretch of the member's chunk what `ours` is.
   Task<Result<Progress>> level(const GroupRef& group, ChunkId chunk, OsdId member, BlockRange range,
                                const ReadData& ours, ChunkVersion version);
+  // A block that is locked, and of which nobody in sync has anything good, for the reason `why`: it
+  // is to be damaged at the member too. Fails with `why` if the member has something else there.
+  Task<Result<Progress>> lose(const GroupRef& group, ChunkId chunk, OsdId member, uint32_t block,
+                              ChunkVersion version, Error why);
   // Gives the member's chunk our number without changing a byte. `first` is what its first block
   // holds, which is locked; `exists`: it has the chunk.
   Task<Result<void>> touch(const GroupRef& group, ChunkId chunk, OsdId member, ReadData first,
@@ -61,6 +70,10 @@ class Equalizer {
                                  BlockRange range);
   Task<Result<Progress>> compareDamaged(const GroupRef& group, ChunkId chunk, OsdId member,
                                         BlockRange range);
+  Task<Result<bool>> isNewer(GroupRef group, ChunkId chunk, OsdId member);
+  Task<Result<uint64_t>> takeStretch(const GroupRef& group, ChunkId chunk, OsdId member,
+                                     uint32_t offset);
+  Task<Result<void>> takeVersion(const GroupRef& group, ChunkId chunk, ChunkVersion version);
   Task<Result<uint64_t>> removeThere(GroupRef group, const ChunkTable::Ref& chunk, OsdId member);
   Task<Result<void>> passVersion(GroupRef group, const ChunkTable::Ref& chunk, OsdId member);
   Task<Result<uint64_t>> send(const GroupRef& group, OsdId member, Mutation mutation,

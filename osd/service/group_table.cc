@@ -18,7 +18,7 @@ void Group::settle(ChunkVersion first, uint64_t count) {
     const size_t erased = open_.erase(n);
     CAIRN_ASSERT(erased == 1, "a number is settled once");
   }
-  if (!joiners.empty()) changed.fire();
+  changed.fire();
 }
 
 ChunkVersion Group::committed() const {
@@ -70,10 +70,16 @@ void GroupTable::end(const GroupRef& group) {
   group->changed.fire();
 }
 
+std::shared_ptr<UnderWay> GroupTable::underWay(GroupId id) {
+  std::weak_ptr<UnderWay>& known = underWay_[id];
+  auto underWay = known.lock();
+  if (!underWay) known = underWay = std::make_shared<UnderWay>(reactor_);
+  return underWay;
+}
+
 // `before`: our primaryship of the same group until now, if there was one.
 void GroupTable::begin(GroupId id, const GroupRef& before) {
-  auto group = std::make_shared<Group>(
-      reactor_, id, before ? before->mutations : std::make_shared<UnderWay>(reactor_));
+  auto group = std::make_shared<Group>(reactor_, id, underWay(id));
   groups_[id] = group;
   followJoiners(*group, *lists(id));
   // The MDS may still come to count whom we had announced: Peering sees to it that it does not.

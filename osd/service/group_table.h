@@ -48,6 +48,22 @@ struct UnderWay {
   Pulse ended;
 };
 
+// One of them, while it lives.
+class Counted {
+ public:
+  explicit Counted(std::shared_ptr<UnderWay> underWay) : underWay_(std::move(underWay)) {
+    ++underWay_->count;
+  }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+  ~Counted() {
+    if (--underWay_->count == 0) underWay_->ended.fire();
+  }
+
+ private:
+  const std::shared_ptr<UnderWay> underWay_;
+};
+
 class Group {
  public:
   Group(Reactor& reactor, GroupId group, std::shared_ptr<UnderWay> underWay)
@@ -120,6 +136,7 @@ class GroupTable {
  private:
   void end(const GroupRef& group);
   void begin(GroupId id, const GroupRef& before);
+  std::shared_ptr<UnderWay> underWay(GroupId id);
   static void followJoiners(Group& group, const PlacementGroup& lists);
   void followSize(Group& group) const;
   bool goesOn(const Group& group, const PlacementGroup& lists) const;
@@ -128,6 +145,8 @@ class GroupTable {
   const MapState& map_;
   std::function<void(GroupRef)> onNew_;
   std::map<GroupId, GroupRef> groups_;
+  // Also of groups that are not led here at the moment, for as long as anything is under way.
+  std::map<GroupId, std::weak_ptr<UnderWay>> underWay_;
   uint64_t lapses_ = 0;
   bool closed_ = false;
 };

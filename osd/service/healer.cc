@@ -34,11 +34,14 @@ Task<Result<void>> Healer::healBlock(const GroupRef& group, ChunkId chunk, uint3
     if (!good) continue;
     if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
     const Stamp unchanged{group->id, {}, {}};
-    if (good->hole)
-      CO_TRY(co_await store_.zero(chunk, offset, length, unchanged));
-    else
-      CO_TRY(co_await store_.write(chunk, offset, std::move(good->data), std::move(good->crcs),
-                                   unchanged));
+    auto done = good->hole ? co_await store_.zero(chunk, offset, length, unchanged)
+                           : co_await store_.write(chunk, offset, std::move(good->data),
+                                                   std::move(good->crcs), unchanged);
+    if (!done && (done.error().code == Errc::kIo || done.error().code == Errc::kCorrupt)) {
+      onStoreError_(done.error());
+      co_return fail(Errc::kUnavailable, "the store failed: " + done.error().message);
+    }
+    CO_TRY(done);
     ++probe_.healed;
     env_.log.warning("a damaged block was written anew",
                      {{"chunk", chunk.value}, {"block", block}, {"from_osd", other.value}});

@@ -2,6 +2,8 @@
 // fetched from another member that is in sync, and written anew.
 #pragma once
 
+#include <functional>
+
 #include "osd/service/block_range.h"
 #include "osd/service/group_table.h"
 #include "osd/service/member_calls.h"
@@ -11,13 +13,19 @@ namespace cairn::osd {
 
 class Healer {
  public:
-  // All outlive it.
-  Healer(Env& env, Store& store, const GroupTable& groups, MemberCalls& members, Probe& probe)
-      : env_(env), store_(store), groups_(groups), members_(members), probe_(probe) {}
+  // All outlive it. `onStoreError` is told when the store cannot be changed any more.
+  Healer(Env& env, Store& store, const GroupTable& groups, MemberCalls& members, Probe& probe,
+         std::function<void(const Error&)> onStoreError)
+      : env_(env),
+        store_(store),
+        groups_(groups),
+        members_(members),
+        probe_(probe),
+        onStoreError_(std::move(onStoreError)) {}
 
   // The caller holds the exclusive lock of the range. Durable when it completes; returns how many
   // blocks were written. kCorrupt when no other member has a good copy of some block; the others
-  // are healed then.
+  // are healed then. kUnavailable when the store takes nothing any more: others are to lead.
   Task<Result<uint64_t>> heal(GroupRef group, ChunkId chunk, BlockRange range);
 
  private:
@@ -28,6 +36,7 @@ class Healer {
   const GroupTable& groups_;
   MemberCalls& members_;
   Probe& probe_;
+  std::function<void(const Error&)> onStoreError_;
 };
 
 }  // namespace cairn::osd

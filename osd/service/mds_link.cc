@@ -143,6 +143,8 @@ Task<Result<void>> MdsLink::beat() {
 
 Task<Result<void>> MdsLink::step() {
   ++steps_;
+  noteFitness(options_.fit());
+  CO_TRY(fit_);
   // A message from the network may be malformed anywhere; its accessors say so by throwing.
   Result<void> result = fail(Errc::kBadMessage, "the MDS's answer is not readable");
   try {
@@ -153,7 +155,15 @@ Task<Result<void>> MdsLink::step() {
   co_return result;
 }
 
+void MdsLink::noteFitness(const Result<void>& fit) {
+  if (!fit && fit_)
+    env_.log.warning("no heartbeats, so that others take over", {{"reason", fit.error().message}});
+  if (fit && !fit_) env_.log.info("heartbeats again");
+  fit_ = fit;
+}
+
 void MdsLink::note(const Result<void>& outcome) {
+  if (!fit_) return;  // it was not asked
   if (!outcome && outcome_) env_.log.warning("MDS is away", {{"reason", outcome.error().message}});
   if (outcome && !outcome_) env_.log.info("MDS is back");
   outcome_ = outcome;

@@ -65,6 +65,8 @@ struct MdsLinkOptions {
   Duration callTimeout = 1s;
   Duration retryEvery = 200ms;     // while nobody answers
   std::function<void()> onJoined;  // once: registered, and the first lease is held
+  // Asked before each heartbeat: while it is not ok none is sent, and others take over.
+  std::function<Result<void>()> fit = [] { return Result<void>(); };
 };
 
 class MdsLink final : public MapSource {
@@ -100,6 +102,7 @@ class MdsLink final : public MapSource {
   Task<Result<InMessage>> call(OutMessage message);
   Task<Result<void>> step();
   void note(const Result<void>& outcome);
+  void noteFitness(const Result<void>& fit);
 
   Env& env_;
   MdsLinkOptions options_;
@@ -111,7 +114,7 @@ class MdsLink final : public MapSource {
   bool enrolled_ = false, joined_ = false, closed_ = false;
   Duration interval_;
   uint64_t steps_ = 0;  // begun so far
-  Result<void> outcome_;
+  Result<void> outcome_, fit_;
   AsyncMutex beating_;
   bool poked_ = false;
   Event wake_;  // poked or closed

@@ -43,6 +43,9 @@ void describe(schema::Replicate::Builder out, const Mutation& m) {
     case Mutation::Kind::kAllocate:
       range(out.initAllocate());
       break;
+    case Mutation::Kind::kLose:
+      range(out.initLose());
+      break;
     case Mutation::Kind::kClone: {
       auto c = out.initClone();
       c.setSource(m.source.value);
@@ -75,6 +78,8 @@ Result<Mutation> parseMutation(schema::Replicate::Reader in) {
       return rangeOf(in.getZero(), Mutation::Kind::kZero);
     case schema::Replicate::ALLOCATE:
       return rangeOf(in.getAllocate(), Mutation::Kind::kAllocate);
+    case schema::Replicate::LOSE:
+      return rangeOf(in.getLose(), Mutation::Kind::kLose);
     case schema::Replicate::CLONE:
       TRY(checkClone(in.getClone()));
       return cloneOf(in.getClone());

@@ -13,9 +13,11 @@
 
 namespace cairn::osd {
 
-// A change of whole blocks of one chunk, or the removal of chunks.
+// A change of whole blocks of one chunk, or the removal of chunks. kLose: of these blocks nobody
+// has anything good; a member that has none stores some that cannot be read, so that it is equal to
+// the others, and what is lost stays lost aloud.
 struct Mutation {
-  enum class Kind : uint8_t { kWrite, kZero, kAllocate, kClone, kRemove };
+  enum class Kind : uint8_t { kWrite, kZero, kAllocate, kClone, kRemove, kLose };
   Kind kind = Kind::kWrite;
   ChunkId chunk;                    // kRemove: none
   uint32_t offset = 0, length = 0;  // multiples of kBlockSize
@@ -29,7 +31,8 @@ struct Mutation {
   [[nodiscard]] uint64_t numbers() const { return kind == Kind::kRemove ? removed.size() : 1; }
   // kAllocate changes no byte that can be read; kZero and kRemove need no room.
   [[nodiscard]] bool takesRoom() const {
-    return kind == Kind::kWrite || kind == Kind::kAllocate || kind == Kind::kClone;
+    return kind == Kind::kWrite || kind == Kind::kAllocate || kind == Kind::kClone ||
+           kind == Kind::kLose;
   }
 };
 

@@ -24,10 +24,11 @@ Task<Result<std::unique_ptr<Store>>> Osd::openOrCreate(Env& env, const OsdOption
 
 Task<Result<std::unique_ptr<Osd>>> Osd::start(Env& env, OsdOptions options, Event& stopping,
                                               std::function<Result<Endpoint>(uint16_t port)> addr) {
-  auto store = co_await openOrCreate(env, options, stopping);
+  auto watched = std::make_unique<Watched>(env);
+  auto store = co_await openOrCreate(watched->env, options, stopping);
   CO_TRY(store);
   if (options.link.incarnation == 0) options.link.incarnation = env.random.next() | 1;
-  std::unique_ptr<Osd> osd(new Osd(env, std::move(options), std::move(*store)));
+  std::unique_ptr<Osd> osd(new Osd(std::move(watched), std::move(options), std::move(*store)));
   if (auto ok = osd->serve(addr); !ok) {
     co_await osd->stop();
     co_return fail(ok.error());
@@ -35,25 +36,47 @@ Task<Result<std::unique_ptr<Osd>>> Osd::start(Env& env, OsdOptions options, Even
   co_return osd;
 }
 
-Osd::Osd(Env& env, OsdOptions options, std::unique_ptr<Store> store)
-    : env_(env),
+Osd::Watched::Watched(Env& env)
+    : disk(env.disk, env.reactor.clock()),
+      env{.reactor = env.reactor,
+          .random = env.random,
+          .network = env.network,
+          .disk = disk,
+          .kv = env.kv,
+          .buffers = env.buffers,
+          .log = env.log,
+          .metrics = env.metrics} {}
+
+Osd::Osd(std::unique_ptr<Watched> watched, OsdOptions options, std::unique_ptr<Store> store)
+    : watched_(std::move(watched)),
+      env_(watched_->env),
       options_(std::move(options)),
       store_(std::move(store)),
-      map_(env.reactor.clock()),
-      link_(env, linkOptions(), *store_, map_),
-      service_(env, options_.service, *store_, map_, link_,
+      map_(env_.reactor.clock()),
+      link_(env_, linkOptions(), *store_, map_),
+      service_(env_, options_.service, *store_, map_, link_,
                [this](const Error& error) { giveUp(error); }),
-      server_(env, service_, options_.limits),
-      settled_(env.reactor),
-      failed_(env.reactor),
-      scope_(env.reactor) {}
+      server_(env_, service_, options_.limits),
+      settled_(env_.reactor),
+      failed_(env_.reactor),
+      scope_(env_.reactor) {}
 
 Osd::~Osd() = default;
 
 MdsLinkOptions Osd::linkOptions() {
   MdsLinkOptions link = options_.link;
   link.onJoined = [this] { settled_.set(); };
+  link.fit = [this] { return diskAnswers(); };
   return link;
+}
+
+Result<void> Osd::diskAnswers() const {
+  const Duration waits = watched_->disk.oldest();
+  if (waits <= options_.diskTimeout) return {};
+  return fail(Errc::kUnavailable,
+              "the disk has not answered for " +
+                  std::to_string(std::chrono::duration_cast<std::chrono::seconds>(waits).count()) +
+                  " s; look at it and its cables (dmesg), or raise osd.disk_timeout");
 }
 
 Result<void> Osd::serve(const std::function<Result<Endpoint>(uint16_t port)>& addr) {
@@ -83,6 +106,7 @@ void Osd::giveUp(const Error& error) {
 
 Result<void> Osd::health() const {
   if (failed_.isSet()) return fail(failure_);
+  TRY(diskAnswers());
   if (!map_.leased()) return fail(Errc::kUnavailable, "no lease on the cluster map");
   return {};
 }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "common/base/env.h"
+#include "common/disk/watched_disk.h"
 #include "common/wire/rpc.h"
 #include "osd/service/map_state.h"
 #include "osd/service/mds_link.h"
@@ -29,6 +30,8 @@ struct OsdOptions {
   MdsLinkOptions link;  // `incarnation` 0: picked
   ServiceOptions service;
   RpcLimits limits;
+  // A disk that leaves an operation unanswered for longer hangs: no heartbeats until it answers.
+  Duration diskTimeout = 5s;
   // With no store yet: how long to look for an MDS that says which cluster to make one for.
   Duration joinPatience = 15s;
 };
@@ -66,14 +69,22 @@ class Osd {
   [[nodiscard]] const Service& service() const { return service_; }
 
  private:
-  Osd(Env& env, OsdOptions options, std::unique_ptr<Store> store);
+  // The world as the store and the service see it: with a disk that is watched.
+  struct Watched {
+    explicit Watched(Env& env);
+    WatchedDisk disk;
+    Env env;
+  };
+  Osd(std::unique_ptr<Watched> watched, OsdOptions options, std::unique_ptr<Store> store);
   static Task<Result<std::unique_ptr<Store>>> openOrCreate(Env& env, const OsdOptions& options,
                                                            Event& stopping);
   Result<void> serve(const std::function<Result<Endpoint>(uint16_t port)>& addr);
   MdsLinkOptions linkOptions();
+  Result<void> diskAnswers() const;
   Task<void> keepJoined();
   void giveUp(const Error& error);
 
+  const std::unique_ptr<Watched> watched_;
   Env& env_;
   const OsdOptions options_;
   std::unique_ptr<Store> store_;

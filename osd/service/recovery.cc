@@ -10,19 +10,22 @@ namespace cairn::osd {
 
 namespace {
 constexpr size_t kJoinersAtOnce = 8;
-constexpr size_t kChunksAtOnce = 4;  // of one joiner
-constexpr Duration kPause = 200ms;   // after a failure
+constexpr size_t kChunksPerJoiner = 4;
+constexpr Duration kPause = 200ms;  // after a failure
 constexpr Duration kProbe = 1s;
 constexpr Duration kTidyEvery = 2s;
 constexpr Duration kLeftFor = 10s;
+constexpr Duration kStagedFor = 4s;
+constexpr size_t kStagedAtOnce = 1024;
 }  // namespace
 
-Recovery::Recovery(Env& env, Store& store, MapState& map, GroupTable& groups, MemberCalls& members,
-                   Peers& peers, Membership& membership, Equalizer& equalizer,
+Recovery::Recovery(Env& env, Store& store, ChunkTable& chunks, MapState& map, GroupTable& groups,
+                   MemberCalls& members, Peers& peers, Membership& membership, Equalizer& equalizer,
                    Replicator& replicator, ShardRebuilder& rebuilder, StripeResolver& resolver,
-                   Throttle& throttle)
+                   StripeWriter& stripes, Throttle& throttle)
     : env_(env),
       store_(store),
+      chunks_(chunks),
       map_(map),
       groups_(groups),
       members_(members),
@@ -32,6 +35,7 @@ Recovery::Recovery(Env& env, Store& store, MapState& map, GroupTable& groups, Me
       replicator_(replicator),
       rebuilder_(rebuilder),
       resolver_(resolver),
+      stripes_(stripes),
       throttle_(throttle),
       work_(env.reactor),
       stop_(env.reactor),
@@ -103,10 +107,15 @@ Task<Result<void>> Recovery::attempt(const GroupRef& group, const JoinerRef& joi
     group->follow(*joiner);
   }
   std::vector<Task<Result<void>>> workers;
-  for (size_t i = 0; i < kChunksAtOnce; ++i) workers.push_back(work(group, joiner));
+  for (size_t i = 0; i < kChunksPerJoiner; ++i) workers.push_back(work(group, joiner));
   for (auto& done : co_await whenAll(env_.reactor, std::move(workers))) CO_TRY(done);
   while (!joiner->over && !stopped_ && joiner->following && joiner->behind.empty()) {
     if (group->lacksNothing(*joiner)) {
+      // Slots that it does not have (staged_op.h).
+      if (auto left = stripes_.left(group); !left.empty()) {
+        CO_TRY(co_await stripes_.sweep(group, std::move(left)));
+        continue;
+      }
       membership_.announce(group, *joiner);
       env_.log.debug("a member is in sync", {{"osd", joiner->id.value},
                                              {"pool", group->id.pool.value},
@@ -230,6 +239,7 @@ RecoveryProgress Recovery::progress() {
 Task<void> Recovery::tidy() {
   tidied_ = env_.reactor.now();
   if (!map_.leased()) co_return;
+  co_await tidyStaged();
   auto known = store_.groups();
   if (!known) co_return;
   for (GroupId id : *known) {
@@ -266,6 +276,58 @@ Task<void> Recovery::drop(GroupId stored) {
   if (!done)
     env_.log.warning("a group could not be removed",
                      {{"group", group.pg.value}, {"reason", done.error().text()}});
+}
+
+// A primary removes what its changes have staged; what it left when it failed, nobody else knows
+// of.
+Task<void> Recovery::tidyStaged() {
+  std::map<ChunkId, std::pair<ChunkVersion, TimePoint>> seen;
+  std::map<GroupId, std::vector<ChunkId>> ours;
+  std::vector<ListedChunk> others;
+  for (ChunkId after = staged(ChunkId{});;) {
+    auto page = store_.list(after, kStagedAtOnce);
+    if (!page) co_return;
+    for (const ListedChunk& c : *page) {
+      const auto now = std::pair(c.info.version, env_.reactor.now());
+      auto before = staged_.find(c.id);
+      const bool same = before != staged_.end() && before->second.first == c.info.version;
+      const auto& known = seen[c.id] = same ? before->second : now;
+      auto state = store_.groupState(c.info.group);
+      if (!state) co_return;
+      if (c.info.version > state->committed || now.second - known.second < kStagedFor) continue;
+      const GroupRef group = groups_.find(onWire(c.info.group));
+      const PlacementGroup* lists = groups_.lists(onWire(c.info.group));
+      // Of another shard than ours drop() takes all.
+      if (lists == nullptr || lists->shardOf(map_.self()) != shardOf(c.info.group)) continue;
+      const ChunkId chunk = unstaged(onWire(c.id));
+      if (!group)
+        others.push_back(c);
+      else if (group->active && !stripes_.uses(chunk))
+        ours[group->id].push_back(chunk);
+    }
+    if (page->size() < kStagedAtOnce) break;
+    after = page->back().id;
+  }
+  staged_ = std::move(seen);
+  for (auto& [id, chunks] : ours)
+    if (const GroupRef group = groups_.find(id); group && group->active) {
+      std::ranges::sort(chunks);
+      (void)co_await stripes_.sweep(group, std::move(chunks));
+    }
+  for (const ListedChunk& c : others) co_await dropStaged(c.id, c.info.group);
+}
+
+Task<void> Recovery::dropStaged(ChunkId stored, GroupId group) {
+  auto entry = chunks_.use(onWire(stored));
+  auto guard = co_await entry->lock.lock(0, kBlocksPerChunk, true);
+  auto info = store_.stat(stored);
+  auto state = store_.groupState(group);
+  if (!info || !*info || !state || (*info)->version > state->committed) co_return;
+  if (stopped_ || groups_.find(onWire(group))) co_return;
+  Mutation gone;
+  gone.kind = Mutation::Kind::kRemove;
+  gone.removed = {onWire(stored)};
+  (void)co_await replicator_.apply(std::move(gone), {onWire(group), {}, {}}, shardOf(group));
 }
 
 }  // namespace cairn::osd

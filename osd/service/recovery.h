@@ -16,6 +16,7 @@
 #include "osd/service/equalizer.h"
 #include "osd/service/erasure/shard_rebuilder.h"
 #include "osd/service/erasure/stripe_resolver.h"
+#include "osd/service/erasure/stripe_writer.h"
 #include "osd/service/group_table.h"
 #include "osd/service/membership.h"
 #include "osd/service/replicator.h"
@@ -25,9 +26,10 @@ namespace cairn::osd {
 class Recovery {
  public:
   // All outlive it.
-  Recovery(Env& env, Store& store, MapState& map, GroupTable& groups, MemberCalls& members,
-           Peers& peers, Membership& membership, Equalizer& equalizer, Replicator& replicator,
-           ShardRebuilder& rebuilder, StripeResolver& resolver, Throttle& throttle);
+  Recovery(Env& env, Store& store, ChunkTable& chunks, MapState& map, GroupTable& groups,
+           MemberCalls& members, Peers& peers, Membership& membership, Equalizer& equalizer,
+           Replicator& replicator, ShardRebuilder& rebuilder, StripeResolver& resolver,
+           StripeWriter& stripes, Throttle& throttle);
   Recovery(const Recovery&) = delete;
   Recovery& operator=(const Recovery&) = delete;
 
@@ -57,9 +59,12 @@ class Recovery {
   Task<Result<void>> work(GroupRef group, JoinerRef joiner);
   Task<void> tidy();
   Task<void> drop(GroupId stored);
+  Task<void> tidyStaged();
+  Task<void> dropStaged(ChunkId stored, GroupId group);
 
   Env& env_;
   Store& store_;
+  ChunkTable& chunks_;
   MapState& map_;
   GroupTable& groups_;
   MemberCalls& members_;
@@ -69,9 +74,12 @@ class Recovery {
   Replicator& replicator_;
   ShardRebuilder& rebuilder_;
   StripeResolver& resolver_;
+  StripeWriter& stripes_;
   Throttle& throttle_;
   std::set<JoinerRef> running_;
   std::set<GroupId> dropping_;
+  // Staged chunks, by their names in the store, that were not changed since.
+  std::map<ChunkId, std::pair<ChunkVersion, TimePoint>> staged_;
   std::map<GroupId, TimePoint> left_;  // since when a group (in the store) is not ours any more
   uint64_t bytesDone_ = 0;
   bool stopped_ = false;

@@ -2,12 +2,16 @@
 
 #include <algorithm>
 
+#include "common/crc/crc32c.h"
 #include "common/logging/log.h"
 #include "osd/service/erasure/shard_ids.h"
 
 namespace cairn::osd {
 
 namespace {
+
+// A store takes so much as a whole or not at all.
+constexpr uint32_t kWholeBytes = 512 * kKiB;
 
 // True for a failure that certainly changed nothing. (kUnavailable says nothing of the kind.)
 bool changedNothing(const Error& e) {
@@ -78,6 +82,11 @@ Task<Result<void>> Replicator::apply(Mutation m, Stamp stamp, uint8_t shard) {
   Result<void> done;
   switch (m.kind) {
     case Mutation::Kind::kWrite:
+      // A store that is nearly full may take it in parts: nothing of an older slot may seem to
+      // belong to it then.
+      if (isStaged(m.chunk) && m.length > kWholeBytes)
+        done = co_await store_.zero(m.chunk, m.offset, m.length, stamp);
+      if (!done) break;
       done = co_await store_.write(m.chunk, m.offset, std::move(m.data), std::move(m.crcs), stamp);
       break;
     case Mutation::Kind::kZero:
@@ -98,6 +107,10 @@ Task<Result<void>> Replicator::apply(Mutation m, Stamp stamp, uint8_t shard) {
       break;
     case Mutation::Kind::kRemove:
       done = co_await store_.remove(std::move(m.removed), stamp);
+      break;
+    case Mutation::Kind::kLose:
+      done = co_await store_.write(m.chunk, m.offset, env_.buffers.zeroed(m.length),
+                                   std::vector(m.length / kBlockSize, ~crc32cZeroBlock()), stamp);
       break;
   }
   auto running = applying_.find(group);
@@ -164,15 +177,7 @@ Task<Result<ChunkVersion>> Replicator::mutate(Placement at, GroupRef group, Muta
                                            " copies up to date; the pool takes "
                                            "changes from " +
                                            std::to_string(least) + " on");
-  struct Counted {
-    std::shared_ptr<UnderWay> mutations;
-    explicit Counted(std::shared_ptr<UnderWay> m) : mutations(std::move(m)) { ++mutations->count; }
-    Counted(const Counted&) = delete;
-    Counted& operator=(const Counted&) = delete;
-    ~Counted() {
-      if (--mutations->count == 0) mutations->ended.fire();
-    }
-  } counted(group->mutations);
+  const Counted counted(group->mutations);
   bool intoHole = false;
   if (mutation.takesRoom()) {
     auto hole = store_.isHole(mutation.chunk, mutation.offset, mutation.length);

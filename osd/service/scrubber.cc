@@ -53,9 +53,24 @@ WallNs Scrubber::now() const {
   return env_.reactor.wallNow();
 }
 
+// What was asked for or done later than the clock says is taken for now, in the order that it had:
+// a clock that was set back must not keep scrubs from coming, nor have one come again and again.
+void Scrubber::heedClock() {
+  const WallNs latest = now();
+  for (WallNs Times::* kind : {&Times::light, &Times::deep}) {
+    const WallNs asked = std::min(asked_.*kind, latest);
+    for (auto& [group, done] : known_)
+      done.*kind = std::min(done.*kind, done.*kind < asked_.*kind ? asked - 1 : latest);
+    asked_.*kind = asked;
+  }
+}
+
 Result<void> Scrubber::request(bool deep) {
-  asked_.light = now();
-  if (deep) asked_.deep = now();
+  heedClock();
+  WallNs at = now();
+  for (const auto& [group, done] : known_) at = std::max({at, done.light + 1, done.deep + 1});
+  asked_.light = at;
+  if (deep) asked_.deep = at;
   work_.set();
   return store_.putNote(kAsked, write(asked_.light, asked_.deep));
 }
@@ -64,8 +79,9 @@ Scrubber::Times Scrubber::times(GroupId group) {
   auto [at, isNew] = known_.try_emplace(group);
   if (isNew) {
     if (auto note = store_.note(noteOf(group))) read(*note, at->second.light, at->second.deep);
-    // The interval of a group that was never scrubbed here begins now; what was asked for is due.
-    if (at->second.light == 0) {
+    // The interval of a group that was never scrubbed here, or at a time that is still to come,
+    // begins now; what was asked for is due.
+    if (at->second.light == 0 || std::max(at->second.light, at->second.deep) > now()) {
       auto begin = [&](WallNs asked) { return asked == 0 ? now() : std::min(now(), asked - 1); };
       at->second = {begin(asked_.light), begin(asked_.deep)};
       (void)store_.putNote(noteOf(group), write(at->second.light, at->second.deep));
@@ -85,6 +101,7 @@ Scrubber::Due Scrubber::due(GroupId group) {
 }
 
 GroupRef Scrubber::next(Due& what) {
+  heedClock();
   // What others lead is for them to know.
   std::erase_if(damaged_, [&](const auto& d) { return !groups_.find(d.second.group); });
   if (!map_.leased()) return nullptr;
@@ -191,7 +208,20 @@ Task<Result<void>> Scrubber::look(GroupRef group, ChunkId chunk, std::vector<Osd
   const uint64_t healedBefore = probe_.healed, unhealedBefore = probe_.unhealed;
   uint64_t sent = 0;
   bool lost = false;
+  // Who has something later that cannot be taken is left as it is: it may be all that is left.
+  std::vector<OsdId> equal;
   for (OsdId member : members) {
+    auto taken = co_await equalizer_.takeNewer(group, chunk, member, throttle_);
+    if (!taken && taken.error().code != Errc::kCorrupt) co_return fail(taken.error());
+    lost |= !taken;
+    if (!taken) continue;
+    equal.push_back(member);
+    if (*taken == 0) continue;
+    env_.log.error("changes of a chunk were lost here and are taken from another member",
+                   {{"chunk", chunk.value}, {"osd", member.value}});
+    sent += *taken;
+  }
+  for (OsdId member : equal) {
     auto done = co_await equalizer_.chunk(group, chunk, member, &throttle_);
     if (!done && done.error().code != Errc::kCorrupt) co_return fail(done.error());
     lost |= !done;
@@ -284,7 +314,6 @@ Task<Result<std::vector<BlockRange>>> Scrubber::lostHere(ChunkId chunk) {
   std::vector<BlockRange> lost;
   auto end = endOf(store_, chunk);
   CO_TRY(end);
-  constexpr uint32_t kStretch = 256;
   const auto blocks = static_cast<uint32_t>(*end / kBlockSize);
   auto read = [&](uint32_t from, uint32_t to) {
     return store_.read(chunk, static_cast<uint32_t>(from * kBlockSize),

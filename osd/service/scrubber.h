@@ -57,6 +57,7 @@ class Scrubber {
   struct Times {
     WallNs light = 0, deep = 0;
   };
+  void heedClock();
   Times times(GroupId group);
   // What is due of it now: nothing, a light or a deep scrub.
   enum class Due : uint8_t { kNothing, kLight, kDeep };

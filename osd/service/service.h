@@ -147,6 +147,7 @@ class Service final : public RpcHandler {
   Task<Result<OutMessage>> stagedOps(Context ctx, ChunkId chunk, Identity sender);
   Task<Result<OutMessage>> shardExtents(Context ctx, ChunkId chunk, uint32_t offset,
                                         Identity sender);
+  static constexpr size_t kMaxExtents = 1024;  // of an answer
   Result<OutMessage> answerExtents(const Target& target, ChunkId stored, uint32_t offset);
   // A stretch of a chunk, locked shared.
   struct MemberRange {

@@ -9,7 +9,6 @@
 namespace cairn::osd {
 
 namespace {
-constexpr size_t kMaxExtents = 1024;
 constexpr size_t kMaxListed = 4096;
 constexpr size_t kMaxDamaged = 256;
 }  // namespace

@@ -12,7 +12,6 @@ namespace cairn::osd {
 
 namespace {
 
-constexpr size_t kMaxExtents = 1024;
 // Data of one change, so that what each shard is sent fits into a message.
 constexpr auto kMostBlocks = static_cast<uint32_t>(kMaxIoBytes / kBlockSize);
 

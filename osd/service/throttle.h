@@ -9,6 +9,9 @@
 
 namespace cairn::osd {
 
+// Blocks of a chunk (of a shard: rows) that are worked on at a time: 1 MiB.
+inline constexpr uint32_t kStretch = 256;
+
 class Throttle {
  public:
   explicit Throttle(Reactor& reactor);
@@ -19,7 +22,7 @@ class Throttle {
   void noteClient() { lastClient_ = reactor_.now(); }
   [[nodiscard]] bool clientsServed() const;
 
-  // Leave to do one thing, of about a megabyte, until it dies.
+  // Leave to do one thing, of about a stretch, until it dies.
   class Turn {
    public:
     Turn(Throttle& throttle, AsyncMutex::Guard alone);

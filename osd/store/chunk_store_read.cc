@@ -10,7 +10,15 @@ Task<Result<void>> ChunkStore::readRun(const ReadData& out, DiskRun run, ChunkId
                                        uint32_t first) {
   Buffer into = out.data.slice(run.at * kBlockSize, run.count * kBlockSize);
   const uint64_t offset = files_.superblock.offsetOf(run.phys);
-  CO_TRY(co_await files_.file->read(into, offset));
+  if (auto done = co_await files_.file->read(into, offset); !done) {
+    // A sector that cannot be read is damage of what lies in it. What is written there anew the
+    // disk puts somewhere else.
+    if (done.error().code != Errc::kIo) co_return fail(done.error());
+    co_return fail(Errc::kCorrupt, "blocks " + std::to_string(first + run.at) + " to " +
+                                       std::to_string(first + run.at + run.count - 1) +
+                                       " of chunk " + std::to_string(chunk.value) +
+                                       " cannot be read: " + done.error().message);
+  }
   for (uint32_t i = 0; i < run.count; ++i) {
     if (crc32c(into.bytes().subspan(i * kBlockSize, kBlockSize)) == out.crcs[run.at + i]) continue;
     co_return fail(Errc::kCorrupt, "block " + std::to_string(first + run.at + i) + " of chunk " +

@@ -6,35 +6,13 @@
 #include <algorithm>
 #include <string>
 
-#include "test/sim/scenario.h"
-#include "test/sim/shared_files.h"
+#include "test/sim/failures.h"
+#include "test/sim/redundancy.h"
+#include "test/sim/seeds.h"
 #include "test/sim/shared_locks.h"
 
 namespace cairn::sim::test {
 namespace {
-
-void calmRun(Run& run, uint64_t steps) {
-  run.begin(steps);
-  run.finish();
-  run.check(Equality::kExact);
-}
-
-void killRun(Run& run, uint64_t steps) {
-  run.begin(steps);
-  while (run.go(upTo(run.cluster.world, 1500ms))) killDaemon(run);
-  run.cluster.waitForService();
-  run.finish();
-  run.check(Equality::kBelowSize);
-}
-
-void networkRun(Run& run, uint64_t steps) {
-  run.begin(steps);
-  while (run.go(upTo(run.cluster.world, 1s))) disturb(run, 3s);
-  run.finish();
-  run.cluster.world.run(5s);  // whatever was disturbed last is over
-  run.cluster.waitForService();
-  run.check(Equality::kBelowSize);
-}
 
 struct TailFile {
   InodeId ino;
@@ -86,7 +64,7 @@ TEST_CASE("cluster: what a dead mount wrote behind the end of a file does not co
   // Killed between the data and the size.
   const bool stored = c.world.runUntil(
       [&] {
-        for (size_t i = 0; i < c.options().osds; ++i) {
+        for (size_t i = 0; i < c.osds(); ++i) {
           auto list = c.osd(i).store().list(ChunkId{}, 2);
           if (!list || list->size() != 2) return false;
           if (list->front().info.blocks != 2 || list->back().info.blocks != 1) return false;
@@ -105,29 +83,40 @@ TEST_CASE("cluster: what a dead mount wrote behind the end of a file does not co
 }
 
 TEST_CASE("cluster: every result is that of a local filesystem") {
-  forSeeds(12, [](uint64_t seed) {
-    Run run(seed);
-    calmRun(run, 120);
+  forSeeds(6, [](uint64_t seed) {
+    Run run(seed, copiesOrShards(seed, seed / 2 % 2));
+    run.begin(120);
+    run.finish();
+    run.check(Equality::kExact);
   });
 }
 
 TEST_CASE("cluster: daemons are killed and restarted, and applications see nothing of it") {
-  forSeeds(12, [](uint64_t seed) {
-    Run run(seed);
-    killRun(run, 100);
+  forSeeds(6, [](uint64_t seed) {
+    Run run(seed, fewOsds(seed));
+    run.begin(100);
+    while (run.go(upTo(run.cluster.world, 1500ms))) killDaemon(run);
+    run.cluster.waitForService();
+    run.finish();
+    run.check(Equality::kBelowSize);
   });
 }
 
 TEST_CASE("cluster: partitions, resets, slow links and pauses") {
-  forSeeds(12, [](uint64_t seed) {
-    Run run(seed);
-    networkRun(run, 100);
+  forSeeds(6, [](uint64_t seed) {
+    Run run(seed, fewOsds(seed));
+    run.begin(100);
+    while (run.go(upTo(run.cluster.world, 1s))) disturb(run, 3s);
+    run.finish();
+    run.cluster.world.run(5s);  // whatever was disturbed last is over
+    run.cluster.waitForService();
+    run.check(Equality::kBelowSize);
   });
 }
 
 TEST_CASE("cluster: everything at once, but for power") {
-  forSeeds(12, [](uint64_t seed) {
-    Run run(seed);
+  forSeeds(6, [](uint64_t seed) {
+    Run run(seed, fewOsds(seed));
     run.begin(80);
     SimWorld& world = run.cluster.world;
     while (run.go(upTo(world, 1s))) world.chance(0.5) ? killDaemon(run) : disturb(run, 2s);
@@ -139,8 +128,8 @@ TEST_CASE("cluster: everything at once, but for power") {
 }
 
 TEST_CASE("cluster: power is lost everywhere; what was acknowledged is there") {
-  forSeeds(12, [](uint64_t seed) {
-    Run run(seed);
+  forSeeds(4, [](uint64_t seed) {
+    Run run(seed, copiesOrShards(seed, seed / 2 % 2));
     SimCluster& c = run.cluster;
     for (int round = 0; round < 3; ++round) {
       run.begin(1000);
@@ -149,11 +138,11 @@ TEST_CASE("cluster: power is lost everywhere; what was acknowledged is there") {
         killDaemon(run);
         run.go(upTo(c.world, 300ms));
       }
+      if (c.world.chance(0.8)) untilStaged(run);
       c.losePower();
       run.judge();
       c.startDaemons();
-      run.mountAll();
-      run.breakLock();
+      run.mountAgain();
       run.verify();
     }
     run.begin(40);
@@ -163,8 +152,8 @@ TEST_CASE("cluster: power is lost everywhere; what was acknowledged is there") {
 }
 
 TEST_CASE("cluster: mounts are killed; what was acknowledged is there") {
-  forSeeds(12, [](uint64_t seed) {
-    Run run(seed);
+  forSeeds(4, [](uint64_t seed) {
+    Run run(seed, fewOsds(seed));
     SimCluster& c = run.cluster;
     for (int round = 0; round < 3; ++round) {
       run.begin(1000);
@@ -172,8 +161,7 @@ TEST_CASE("cluster: mounts are killed; what was acknowledged is there") {
       c.killMounts();
       run.judge();
       c.world.run(10s);  // what they had sent has been done, or never will be
-      run.mountAll();
-      run.breakLock();
+      run.mountAgain();
       run.verify();
     }
     run.begin(40);
@@ -185,33 +173,16 @@ TEST_CASE("cluster: mounts are killed; what was acknowledged is there") {
 
 TEST_CASE("cluster: all mounts write the same files") {
   forSeeds(12, [](uint64_t seed) {
-    SimCluster c(seed, {.osds = 3, .replicas = 2, .clients = 2});
-    SimWorld& world = c.world;
-    for (size_t m = 0; m < 2; ++m) c.mount(m);
-    SharedFiles shared(seed ^ 0x5ba2ed);
-    REQUIRE(world.await(c.clientNode(0), shared.prepare(c.clientEnv(0), c.fs(0))));
-    for (size_t i = 0; i < SharedFiles::kAgents; ++i)
-      c.clientNode(i % 2).spawn(shared.run(i, c.clientEnv(i % 2), c.fs(i % 2), 60));
-    world.run(1ms);
+    SharedRun run(seed, fewOsds(seed));
+    SimWorld& world = run.cluster.world;
+    run.begin(60);
     // Connections break, too: what is recalled then is recalled again.
-    const TimePoint begun = world.now();
-    while (!shared.done() && shared.failure().empty() && world.now() < begun + 1h) {
-      if (world.runUntil([&] { return shared.done(); }, upTo(world, 2s))) break;
+    while (run.go(upTo(world, 2s)))
       if (world.chance(0.5))
         world.network().reset(SimCluster::clientHost(world.random().below(2)),
                               SimCluster::mdsHost());
-    }
-    REQUIRE_MESSAGE(shared.failure().empty(), shared.failure());
-    REQUIRE_MESSAGE(shared.done(), "the agents hang");
-    for (size_t m = 0; m < 2; ++m) {
-      REQUIRE(world.await(c.clientNode(m), shared.verify(c.clientEnv(m), c.fs(m))));
-      REQUIRE_MESSAGE(shared.failure().empty(), shared.failure());
-    }
-    for (size_t m = 0; m < 2; ++m) c.unmount(m);
-    checkDrained(c);
-    checkState(c);
-    checkReplicas(c, Equality::kBelowSize);
-    checkStores(c);
+    run.finish();
+    run.check(Equality::kBelowSize);
   });
 }
 
@@ -277,7 +248,7 @@ TEST_CASE("cluster: all mounts lock the same file, while connections, MDS and mo
 TEST_CASE("cluster: the same seed gives the same run") {
   forSeeds(3, [](uint64_t seed) {
     auto hashOf = [seed] {
-      Run run(seed);
+      Run run(seed, fewOsds(seed));
       run.begin(60);
       SimWorld& world = run.cluster.world;
       while (run.go(upTo(world, 1s))) world.chance(0.5) ? killDaemon(run) : disturb(run, 2s);

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "osd/service/erasure/shard_ids.h"
@@ -40,9 +41,10 @@ SimCluster::~SimCluster() {
   endMds();
 }
 
-NodeOptions SimCluster::nodeOptions(std::string name) const {
+NodeOptions SimCluster::nodeOptions(std::string name, int64_t driftPpm) const {
   NodeOptions o;
   o.name = std::move(name);
+  o.driftPpm = driftPpm;
   o.logLevel = verbose() ? LogLevel::kDebug : LogLevel::kError;
   return o;
 }
@@ -56,7 +58,7 @@ std::vector<std::string> SimCluster::daemonHosts() const {
 // ---- The MDS ----
 
 void SimCluster::startMds() {
-  mds_.node = &world.addNode(mdsHost(), nodeOptions("mds"));
+  mds_.node = &world.addNode(mdsHost(), nodeOptions("mds", options_.driftPpm));
   mds_.env.emplace(mds_.node->env());
   mds::MdsOptions o;
   o.directory = "mds";
@@ -92,7 +94,7 @@ void SimCluster::endMds() {
 osd::StoreOptions SimCluster::storeOptions(size_t i) const {
   osd::StoreOptions o;
   o.directory = "osd" + std::to_string(osds_[i].disk);
-  o.sizeBytes = 128 * kMiB;
+  o.sizeBytes = options_.storeBytes;
   o.walBytes = 4 * kMiB;  // the smallest, so that it laps
   o.cacheBytes = 64 * kKiB;
   o.reserveBytes = 4 * kMiB;
@@ -101,14 +103,15 @@ osd::StoreOptions SimCluster::storeOptions(size_t i) const {
 
 void SimCluster::startOsd(size_t i) {
   OsdProcess& p = osds_[i];
-  p.node = &world.addNode(osdHost(i), nodeOptions("osd." + std::to_string(i)));
+  p.node = &world.addNode(osdHost(i), nodeOptions("osd." + std::to_string(i), driftOf(i)));
   p.env.emplace(p.node->env());
   p.stopping = std::make_unique<Event>(p.node->reactor());
   osd::OsdOptions o;
   o.store = storeOptions(i);
   o.listen = {osdHost(i), kOsdPort};
   o.link.mds = {{mdsHost(), kMdsPort}};
-  o.link.host = osdHost(i);
+  o.link.host = "host" + std::to_string(hostOf(i));
+  o.link.rack = "rack" + std::to_string(hostOf(i) / options_.hostsPerRack);
   auto started = world.await(*p.node, osd::Osd::start(*p.env, std::move(o), *p.stopping));
   REQUIRE_MESSAGE(started.has_value(), osdHost(i), " does not come up");
   if (!p.node->alive() && !*started) return;  // killed on its way up
@@ -124,6 +127,12 @@ void SimCluster::endOsd(size_t i) {
   if (p.node) world.kill(*p.node);
 }
 
+size_t SimCluster::addOsd() {
+  osds_.emplace_back();
+  startOsd(osds_.size() - 1);
+  return osds_.size() - 1;
+}
+
 void SimCluster::loseOsd(size_t i) {
   world.kill(*osds_[i].node);
   endOsd(i);
@@ -132,26 +141,89 @@ void SimCluster::loseOsd(size_t i) {
 
 namespace {
 
-Task<Result<InMessage>> askMds(RpcClient& client, OutMessage message) {
+Task<Result<InMessage>> call(RpcClient& client, OutMessage message) {
   co_return co_await client.call(std::move(message), 30s);
 }
 
 }  // namespace
 
-void SimCluster::administer(const std::function<void(schema::Mutation::Builder)>& fill) {
+InMessage SimCluster::ask(const Endpoint& daemon, OutMessage message) {
   SimNode& node = world.addNode("admin", nodeOptions("admin"));
   Env env = node.env();
   RpcClient::Options o;
-  o.to = {mdsHost(), kMdsPort};
+  o.to = daemon;
   RpcClient client(env, std::move(o));
-  OutMessage message;
-  fill(message.body<schema::MdsRequest>().initMutate());
-  auto answer = world.await(node, askMds(client, std::move(message)));
+  auto answer = world.await(node, call(client, std::move(message)));
   REQUIRE(answer.has_value());
   REQUIRE_MESSAGE(answer->has_value(), answer->error().text());
   REQUIRE(world.await(node, client.close()));
   REQUIRE(world.drain(node));
   world.kill(node);
+  return std::move(**answer);
+}
+
+void SimCluster::administer(const std::function<void(schema::Mutation::Builder)>& fill) {
+  OutMessage message;
+  fill(message.body<schema::MdsRequest>().initMutate());
+  ask({mdsHost(), kMdsPort}, std::move(message));
+}
+
+void SimCluster::putIn(OsdId osd, bool in) {
+  administer([&](schema::Mutation::Builder m) {
+    auto set = m.initOsdSet();
+    set.setId(osd.value);
+    set.setSetIn(true);
+    set.setIn(in);
+  });
+}
+
+void SimCluster::removeOsd(OsdId osd, bool force) {
+  administer([&](schema::Mutation::Builder m) {
+    auto remove = m.initOsdRemove();
+    remove.setId(osd.value);
+    remove.setForce(force);
+  });
+}
+
+SimCluster::Scrubbed SimCluster::scrubbed() {
+  world.run(1s);  // a few heartbeats, which tell it
+  OutMessage message;
+  message.body<schema::MdsRequest>().setStatus();
+  const InMessage answer = ask({mdsHost(), kMdsPort}, std::move(message));
+  const auto state = answer.body<schema::MdsReply>().getStatus().getScrub();
+  CHECK(state.getUnrepairable() == 0);
+  CHECK(state.getErrorsRepaired() == state.getErrorsFound());
+  return {state.getGroupsLeft(), state.getErrorsFound()};
+}
+
+uint64_t SimCluster::scrub() {
+  const uint64_t before = scrubbed().found;
+  for (size_t i = 0; i < osds_.size(); ++i) {
+    OutMessage message;
+    message.body<schema::OsdRequest>().initScrub().setDeep(true);
+    ask({osdHost(i), kOsdPort}, std::move(message));
+  }
+  Scrubbed now = scrubbed();
+  for (int waited = 0; now.groupsLeft != 0; ++waited, now = scrubbed())
+    REQUIRE_MESSAGE(waited < 120, "the scrub does not come to an end");
+  return now.found - before;
+}
+
+void SimCluster::rot(size_t i) {
+  endOsd(i);  // all that it has in memory is in its place then
+  const DiskFaults data = dataOnly(i);
+  auto file = world.machine(osdHost(i)).disk.find(data.file);
+  for (uint64_t at = data.from; at < file->size(); at += kBlockSize)
+    if (file->written(at)) file->flipBit(at + world.random().below(kBlockSize), 3);
+  startOsd(i);
+  waitForService();
+}
+
+DiskFaults SimCluster::dataOnly(size_t i) const {
+  DiskFaults f;
+  f.file = storeOptions(i).directory + "/block";
+  f.from = 1 * kMiB;  // osd/FORMAT.md: the superblocks lie before
+  return f;
 }
 
 std::vector<std::string> SimCluster::checkStoreOf(size_t i) {
@@ -174,7 +246,7 @@ std::vector<std::string> SimCluster::checkStoreOf(size_t i) {
 
 void SimCluster::mount(size_t i) {
   Mounted& m = mounts_[i];
-  m.node = &world.addNode(clientHost(i), nodeOptions("client." + std::to_string(i)));
+  m.node = &world.addNode(clientHost(i), nodeOptions("client." + std::to_string(i), driftOf(i)));
   m.env.emplace(m.node->env());
   client::Options o;
   o.mds = {{mdsHost(), kMdsPort}};
@@ -272,6 +344,14 @@ bool SimCluster::whole() const {
         return false;
   }
   return true;
+}
+
+bool SimCluster::uses(OsdId osd) const {
+  for (const auto& [id, pool] : mds_.daemon->state().map().pools)
+    for (const PlacementGroup& group : pool.pgs)
+      if (std::ranges::count(group.osds, osd) + std::ranges::count(group.joining, osd) != 0)
+        return true;
+  return false;
 }
 
 std::optional<size_t> SimCluster::withStaged() const {

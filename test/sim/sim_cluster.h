@@ -5,6 +5,7 @@
 // until what it does is done. A daemon that does not start or end as it should fails the test.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -31,6 +32,17 @@ struct ClusterOptions {
   size_t clients = 2;
   Duration outAfter = 10min;                // of OSDs that are down
   std::optional<StripedPool> striped = {};  // all files lie in it, and none in that of copies
+  uint64_t storeBytes = 128 * kMiB;         // of an OSD
+  // What failure domains are told: OSD i is on host i / osdsPerHost, and so on.
+  size_t osdsPerHost = 1, hostsPerRack = 1;
+  // How much faster than the world's the monotonic clocks run of the MDS, of every second OSD and
+  // of every second mount. The others are as much slower.
+  int64_t driftPpm = 0;
+
+  // Members of a group.
+  [[nodiscard]] size_t width() const {
+    return striped ? size_t{striped->data} + striped->parity : replicas;
+  }
 };
 
 class SimCluster {
@@ -57,10 +69,24 @@ class SimCluster {
   // ---- OSDs, from 0 ----
   void startOsd(size_t i);
   void endOsd(size_t i);
+  [[nodiscard]] bool running(size_t i) const { return osds_[i].daemon != nullptr; }
+  // One more, which runs; its number.
+  size_t addOsd();
+  [[nodiscard]] size_t osds() const { return osds_.size(); }
+  [[nodiscard]] size_t hostOf(size_t i) const { return i / options_.osdsPerHost; }
   // Killed, and its disk with it: the next start makes a new store, which is another OSD.
   void loseOsd(size_t i);
   // A command of an administrator; it must succeed.
   void administer(const std::function<void(schema::Mutation::Builder)>& fill);
+  void putIn(OsdId osd, bool in);
+  void removeOsd(OsdId osd, bool force = false);
+  // A deep scrub of everything, until it is done; how many errors it has found. All are mended.
+  uint64_t scrub();
+  // A bit flips in each block of an OSD's data while it is stopped for a moment.
+  void rot(size_t i);
+  // What goes wrong with an OSD's disk: with all of it, or with the data of chunks alone.
+  DiskFaults& diskOf(size_t i) { return world.machine(osdHost(i)).disk.faults; }
+  [[nodiscard]] DiskFaults dataOnly(size_t i) const;
   [[nodiscard]] osd::Osd& osd(size_t i) { return *osds_[i].daemon; }
   [[nodiscard]] SimNode& osdNode(size_t i) { return *osds_[i].node; }
   // Of an OSD that has ended, by the offline checker: its findings.
@@ -81,6 +107,8 @@ class SimCluster {
   void losePower();
   // Every placement group has all its members, in sync and nobody else.
   [[nodiscard]] bool whole() const;
+  // Some group lists it.
+  [[nodiscard]] bool uses(OsdId osd) const;
   // The first OSD that has a change of a stripe staged, of those that run.
   [[nodiscard]] std::optional<size_t> withStaged() const;
   // Until every OSD has joined, and that.
@@ -107,14 +135,24 @@ class SimCluster {
     std::unique_ptr<client::Filesystem> fs;
   };
   [[nodiscard]] osd::StoreOptions storeOptions(size_t i) const;
-  [[nodiscard]] NodeOptions nodeOptions(std::string name) const;
+  [[nodiscard]] NodeOptions nodeOptions(std::string name, int64_t driftPpm = 0) const;
+  [[nodiscard]] int64_t driftOf(size_t i) const {
+    return i % 2 == 0 ? -options_.driftPpm : options_.driftPpm;
+  }
+  // The answer of a daemon, which must be a good one.
+  InMessage ask(const Endpoint& daemon, OutMessage message);
+  // What the OSDs have told of their scrubs.
+  struct Scrubbed {
+    uint64_t groupsLeft = 0, found = 0;
+  };
+  Scrubbed scrubbed();
   void abandonMounts();
   void makeStripedPool(const StripedPool& pool);
 
   const ClusterOptions options_;
   bool mdsMade_ = false;
   MdsProcess mds_;
-  std::vector<OsdProcess> osds_;
+  std::deque<OsdProcess> osds_;  // which stay where they are
   std::vector<Mounted> mounts_;
 };
 

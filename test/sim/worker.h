@@ -44,6 +44,7 @@ class Worker {
   // written again, so that it no longer is.
   Task<void> verify(Env& env, client::Filesystem& fs);
 
+  [[nodiscard]] InodeId directory() const { return directory_; }
   [[nodiscard]] bool done() const { return done_; }
   [[nodiscard]] bool interrupted() const { return interrupted_; }
 

@@ -53,9 +53,14 @@ struct Finding {
   std::string text;
   std::vector<std::pair<uint64_t, uint64_t>> ranges = {};  // kDamaged: (offset, length) in the file
 
-  // Whether nothing has happened to the chunk between two looks at it.
+  // Whether nothing has happened to the chunk between two looks at it. What is left beside it of
+  // changes goes by itself.
   [[nodiscard]] bool same(const Finding& other) const {
-    return trouble == other.trouble && stored == other.stored;
+    auto chunks = [](std::vector<StoredChunk> all) {
+      std::erase_if(all, [](const StoredChunk& s) { return s.staged; });
+      return all;
+    };
+    return trouble == other.trouble && chunks(stored) == chunks(other.stored);
   }
 };
 

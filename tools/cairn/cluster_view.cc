@@ -58,7 +58,8 @@ nlohmann::json ClusterView::json() const {
   json j = {{"cluster", map.cluster.text()},
             {"epoch", map.epoch.value},
             {"health", health},
-            {"problems", problems}};
+            {"problems", problems},
+            {"rebalance_paused", map.rebalancePaused}};
   auto pidHere = [&](const std::string& where, uint32_t pid) -> json {
     return where == host ? json(pid) : json(nullptr);
   };

@@ -1,5 +1,6 @@
-// `cairn fsck`: what the metadata server knows against what the OSDs store. It changes nothing and
-// needs no quiet: files may be made, written and deleted meanwhile.
+// `cairn fsck`: what the metadata server knows against what the OSDs store. It needs no quiet:
+// files may be made, written and deleted meanwhile. It changes nothing unless it is told to mend
+// what it has found (fsck_repair.h).
 //
 // How that is exact. First the MDS is asked for all chunks that it knows, in an order in which none
 // can slip by (ChunkListPlace), and from which id on it has handed out none yet. Then the OSDs are
@@ -18,7 +19,9 @@
 #include "tools/cairn/chunk_findings.h"
 #include "tools/cairn/cluster_view.h"
 #include "tools/cairn/command.h"
+#include "tools/cairn/fsck_repair.h"
 #include "tools/cairn/osd_calls.h"
+#include "tools/cairn/stored_chunks.h"
 
 namespace cairn::tools {
 
@@ -27,11 +30,10 @@ namespace {
 // A member that does not confirm a mutation within 5 s is not in sync any more (osd/README.md).
 constexpr Duration kUntilSettled = 6s;
 constexpr size_t kMaxFindings = 10'000;
-constexpr Duration kListTimeout = 30s;
 
 struct FsckOptions {
   Target target;
-  bool json = false;
+  bool json = false, repair = false;
 };
 
 struct KnownChunks {
@@ -84,105 +86,17 @@ Task<Result<KnownChunks>> askKnown(MdsConnection& connection) {
   co_return known;
 }
 
-// What one OSD may store chunks as.
-struct Kind {
-  uint8_t shard = 0;
-  bool staged = false;
-};
-
-std::vector<Kind> kindsOf(const ClusterMap& map) {
-  std::vector<Kind> kinds{{}};
-  size_t shards = 0;
-  for (const auto& [id, pool] : map.pools)
-    if (pool.erasureCoded()) shards = std::max(shards, pool.width());
-  for (uint8_t shard = 0; shard < shards; ++shard) {
-    if (shard != 0) kinds.push_back({shard, false});
-    kinds.push_back({shard, true});
-  }
-  return kinds;
-}
-
-// The chunks of one OSD and one kind, ascending by id, a page at a time.
-class StoredWalk {
- public:
-  StoredWalk(OsdCalls& calls, const OsdEntry& osd, Kind kind, ChunkId after = {},
-             uint32_t limit = 4096)
-      : calls_(calls), osd_(osd), kind_(kind), last_(after), limit_(limit) {}
-
-  // Until it has a chunk to show, or there are no more.
-  Task<Result<void>> fill() {
-    if (at_ < page_.size() || ended_) co_return Result<void>{};
-    OutMessage m;
-    auto l = m.body<schema::OsdRequest>().initList();
-    l.setAfter(last_.value);
-    l.setLimit(limit_);
-    l.setShard(kind_.shard);
-    l.setStaged(kind_.staged);
-    auto reply = co_await calls_.ask(osd_, std::move(m), kListTimeout);
-    if (!reply)
-      co_return fail(Errc::kUnavailable, "osd." + std::to_string(osd_.id.value) +
-                                             " cannot be asked for its chunks: " +
-                                             reply.error().text() + "; try again");
-    auto list = reply->body<schema::OsdReply>().getList();
-    page_.clear();
-    at_ = 0;
-    for (auto c : list.getChunks()) {
-      last_ = ChunkId(c.getChunk());
-      page_.push_back({last_,
-                       {osd_.id, PoolId(c.getPool()), PgIndex(c.getPg()),
-                        ChunkVersion(c.getVersion()), kind_.shard, kind_.staged}});
-    }
-    ended_ = page_.empty() || !list.getMore();
-    co_return Result<void>{};
-  }
-  [[nodiscard]] bool has() const { return at_ < page_.size(); }
-  [[nodiscard]] ChunkId id() const { return page_[at_].first; }
-  StoredChunk take() { return page_[at_++].second; }
-
- private:
-  OsdCalls& calls_;
-  const OsdEntry& osd_;
-  const Kind kind_;
-  ChunkId last_;
-  uint32_t limit_;
-  std::vector<std::pair<ChunkId, StoredChunk>> page_;
-  size_t at_ = 0;
-  bool ended_ = false;
-};
-
 struct Checked {
   uint64_t stored = 0;  // chunks, each counted once
   std::vector<OsdId> looked, away;
   std::vector<Finding> findings;
-  bool more = false;  // than kMaxFindings
+  bool more = false;            // than kMaxFindings
+  std::vector<Repair> repairs;  // of each finding, if they were to be mended
+
+  [[nodiscard]] size_t left() const {
+    return findings.size() - static_cast<size_t>(std::ranges::count_if(repairs, &Repair::done));
+  }
 };
-
-std::set<OsdId> upOsds(const ClusterMap& map) {
-  std::set<OsdId> ids;
-  for (const auto& [id, osd] : map.osds)
-    if (osd.up) ids.insert(id);
-  return ids;
-}
-
-Task<Result<void>> fillAll(Env& env, std::vector<StoredWalk>& walks) {
-  std::vector<Task<Result<void>>> tasks;
-  for (auto& walk : walks)
-    if (!walk.has()) tasks.push_back(walk.fill());
-  for (const auto& filled : co_await whenAll(env.reactor, std::move(tasks))) CO_TRY(filled);
-  co_return Result<void>{};
-}
-
-// All walks have a chunk to show or are over. Gives the lowest that any of them shows; empty at the
-// end of all.
-std::pair<ChunkId, std::vector<StoredChunk>> takeNext(std::vector<StoredWalk>& walks) {
-  ChunkId lowest;
-  for (const auto& walk : walks)
-    if (walk.has() && (!lowest || walk.id() < lowest)) lowest = walk.id();
-  std::vector<StoredChunk> stored;
-  for (auto& walk : walks)
-    if (walk.has() && walk.id() == lowest) stored.push_back(walk.take());
-  return {lowest, std::move(stored)};
-}
 
 // The first look, at everything.
 Task<Result<Checked>> compare(Env& env, OsdCalls& calls, const ClusterMap& map,
@@ -193,7 +107,7 @@ Task<Result<Checked>> compare(Env& env, OsdCalls& calls, const ClusterMap& map,
   for (const auto& [id, osd] : map.osds) {
     (osd.up ? out.looked : out.away).push_back(id);
     if (!osd.up) continue;
-    for (Kind kind : kindsOf(map)) walks.emplace_back(calls, osd, kind);
+    for (StoredKind kind : storedKinds(map)) walks.emplace_back(calls, osd, kind);
   }
   size_t place = 0;
   while (true) {
@@ -211,63 +125,6 @@ Task<Result<Checked>> compare(Env& env, OsdCalls& calls, const ClusterMap& map,
   co_return out;
 }
 
-// Whether an OSD that is in sync holds anything but zeros of the chunk. A member that was rebuilt
-// is not given a chunk that reads as zeros, nor space that is reserved.
-Task<Result<bool>> holdsData(OsdCalls& calls, const ClusterMap& map, const Finding& f) {
-  constexpr uint64_t kStretch = 4u << 20;
-  auto group = map.group(f.pool, f.pg);
-  CO_TRY(group);
-  const auto holder = std::ranges::find_if(f.stored, [&](const StoredChunk& s) {
-    return std::ranges::find((*group)->osds, s.osd) != (*group)->osds.end();
-  });
-  if (holder == f.stored.end()) co_return true;
-  uint64_t end = kChunkSize;
-  for (uint64_t at = 0; at < end; at += kStretch) {
-    OutMessage m;
-    auto body = m.body<schema::OsdRequest>();
-    body.setPool(f.pool.value);
-    body.setPg(f.pg.value);
-    body.setPgEpoch((*group)->epoch.value);
-    auto d = body.initDigest();
-    d.setChunk(f.chunk.value);
-    d.setOffset(static_cast<uint32_t>(at));
-    d.setLength(kStretch);
-    auto reply = co_await calls.ask(*map.osd(holder->osd), std::move(m), kListTimeout);
-    CO_TRY(reply);
-    auto digest = reply->body<schema::OsdReply>().getDigest();
-    end = uint64_t{digest.getEnd()} * kBlockSize;
-    // Stored zeros have the hash of a hole, which is zero.
-    if (std::ranges::any_of(digest.getHashes(), [](uint8_t b) { return b != 0; })) co_return true;
-  }
-  co_return false;
-}
-
-// Whether the second look finds the same.
-Task<Result<bool>> stands(Env& env, OsdCalls& calls, const ClusterMap& map,
-                          const Finding& finding) {
-  std::vector<StoredWalk> walks;
-  for (const auto& [id, osd] : map.osds)
-    if (osd.up)
-      for (Kind kind : kindsOf(map))
-        walks.emplace_back(calls, osd, kind, ChunkId(finding.chunk.value - 1), 1);
-  CO_TRY(co_await fillAll(env, walks));
-  std::vector<StoredChunk> stored;
-  for (auto& walk : walks)
-    if (walk.has() && walk.id() == finding.chunk) stored.push_back(walk.take());
-  if (stored.empty()) co_return false;
-  const auto now =
-      judgeChunk(map, upOsds(map), finding.chunk, finding.file ? &*finding.file : nullptr, stored);
-  if (std::ranges::none_of(now, [&](const Finding& f) { return f.same(finding); })) co_return false;
-  if (finding.trouble == Trouble::kDiffers) co_return co_await holdsData(calls, map, finding);
-  co_return true;
-}
-
-Task<Result<ClusterMap>> askMap(MdsConnection& connection) {
-  auto status = co_await connection.ask([](schema::MdsRequest::Builder b) { b.setStatus(); });
-  CO_TRY(status);
-  co_return ClusterView::read(status->body<schema::MdsReply>().getStatus()).map;
-}
-
 Task<Result<void>> lookAgain(Env& env, MdsConnection& connection, OsdCalls& calls,
                              std::vector<Finding>& findings) {
   if (findings.empty()) co_return Result<void>{};
@@ -276,9 +133,10 @@ Task<Result<void>> lookAgain(Env& env, MdsConnection& connection, OsdCalls& call
   CO_TRY(map);
   std::vector<Finding> standing;
   for (auto& finding : findings) {
-    auto stands = co_await tools::stands(env, calls, *map, finding);
-    CO_TRY(stands);
-    if (*stands) standing.push_back(std::move(finding));
+    auto now = co_await findAgain(env, calls, *map, finding);
+    CO_TRY(now);
+    if (std::ranges::any_of(*now, [&](const Finding& f) { return f.same(finding); }))
+      standing.push_back(std::move(finding));
   }
   findings = std::move(standing);
   co_return Result<void>{};
@@ -392,16 +250,21 @@ std::string pathText(const Finding& f, const Paths& paths) {
 }
 
 void printText(const KnownChunks& known, const Checked& c, const Paths& paths) {
-  for (const auto& f : c.findings)
+  for (size_t i = 0; i < c.findings.size(); ++i) {
+    const Finding& f = c.findings[i];
     std::cout << troubleName(f.trouble) << ": " << pathText(f, paths)
               << (f.file ? ": chunk " + std::to_string(f.file->index) : "") << " (id "
               << f.chunk.value << ", group " << f.pool.value << "." << f.pg.value << "): " << f.text
               << "\n";
+    if (!c.repairs.empty())
+      std::cout << (c.repairs[i].done ? "  mended: " : "  not mended: ") << c.repairs[i].text
+                << "\n";
+  }
   if (c.more) std::cout << "and more: only the first " << kMaxFindings << " were looked at twice\n";
   std::cout << known.chunks.size() - known.garbage << " chunks of files and " << known.garbage
             << " deleted ones, " << c.stored << " stored by " << c.looked.size() << " OSDs: "
             << (c.findings.empty() ? "clean" : std::to_string(c.findings.size()) + " findings")
-            << "\n";
+            << (c.repairs.empty() ? "" : ", " + std::to_string(c.left()) + " not mended") << "\n";
   for (OsdId id : c.away)
     std::cout << "osd." << id.value << " is down: what it stores was not looked at\n";
 }
@@ -419,8 +282,10 @@ void printJson(const KnownChunks& known, const Checked& c, const Paths& paths) {
                       {"osds", ids(c.looked)},
                       {"osds_down", ids(c.away)},
                       {"more", c.more},
+                      {"left", c.left()},
                       {"findings", nlohmann::json::array()}};
-  for (const auto& f : c.findings) {
+  for (size_t i = 0; i < c.findings.size(); ++i) {
+    const Finding& f = c.findings[i];
     std::vector<OsdId> osds;
     for (const auto& s : f.stored) osds.push_back(s.osd);
     const bool named = f.file && !paths.at(f.file->ino.value).empty();
@@ -434,6 +299,8 @@ void printJson(const KnownChunks& known, const Checked& c, const Paths& paths) {
          {"path", named ? nlohmann::json(paths.at(f.file->ino.value)) : nlohmann::json()},
          {"ranges", f.ranges},
          {"text", f.text}});
+    if (!c.repairs.empty())
+      j["findings"].back()["repair"] = {{"done", c.repairs[i].done}, {"text", c.repairs[i].text}};
   }
   // Names are bytes; JSON is UTF-8.
   std::cout << j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
@@ -453,7 +320,12 @@ Task<Result<void>> checkAll(Env& env, MdsConnection& connection, OsdCalls& calls
   std::ranges::move(*damaged, std::back_inserter(checked->findings));
   auto paths = co_await pathsOf(connection, checked->findings);
   CO_TRY(paths);
-  found = !checked->findings.empty();
+  if (o.repair) {
+    auto repairs = co_await repairAll(env, connection, calls, checked->findings, !checked->more);
+    CO_TRY(repairs);
+    checked->repairs = std::move(*repairs);
+  }
+  found = checked->left() != 0 || checked->more;
   (o.json ? printJson : printText)(*known, *checked, *paths);
   co_return Result<void>{};
 }
@@ -475,6 +347,7 @@ void addFsckCommand(CLI::App& app, int& exitCode) {
   auto* c = app.add_subcommand("fsck",
                                "Compare the chunks that files have with those that the OSDs store");
   addTargetOptions(*c, o->target);
+  c->add_flag("--repair", o->repair, "Mend what can be mended, and name the rest");
   c->add_flag("--json", o->json, "Print JSON");
   c->callback([o, &exitCode] {
     auto servers = o->target.endpoints();

@@ -190,6 +190,25 @@ int removeOsd(const OsdOptions& o) {
   return saved ? 0 : 1;
 }
 
+void addRebalanceCommand(CLI::App& osd, int& exitCode) {
+  auto* rebalance = osd.add_subcommand("rebalance", "Hold data back from moving, or let it move");
+  rebalance->require_subcommand(1);
+  auto command = [&](const char* name, const char* help, bool pause, const char* done) {
+    auto* c = rebalance->add_subcommand(name, help);
+    auto target = std::make_shared<Target>();
+    addTargetOptions(*c, *target);
+    c->callback([=, &exitCode] {
+      exitCode = changeCluster(
+          *target, [pause](schema::Mutation::Builder m) { m.setRebalancePause(pause); }, done);
+    });
+  };
+  command("pause", "Only what is missing is made anew, until resume", true,
+          "rebalancing is paused: only copies and shards that are missing are made; go on with: "
+          "cairn osd rebalance resume");
+  command("resume", "Data moves to where it belongs", false,
+          "data moves to where it belongs; watch with: cairn status --watch");
+}
+
 }  // namespace
 
 void addOsdAdminCommands(CLI::App& osd, int& exitCode) {
@@ -212,6 +231,7 @@ void addOsdAdminCommands(CLI::App& osd, int& exitCode) {
   weigh->add_option("WEIGHT", weighOptions->weight, "1 for 1 TiB, or auto: by its size")
       ->required();
   weigh->callback([o = weighOptions, &exitCode] { exitCode = reweight(*o); });
+  addRebalanceCommand(osd, exitCode);
 }
 
 void addPoolAdminCommands(CLI::App& pool, int& exitCode) {

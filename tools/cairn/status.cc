@@ -68,6 +68,8 @@ Result<void> showStatus(const ClusterView& v) {
   if (const auto& r = v.recovery; r.chunksLeft != 0)
     std::cout << "recovery " << r.chunksLeft << " chunks (" << formatBytes(r.bytesLeft)
               << ") left, at " << formatBytes(r.bytesPerSec) << "/s\n";
+  if (v.map.rebalancePaused)
+    std::cout << "moves    paused; go on with: cairn osd rebalance resume\n";
   std::cout << "\n";
   std::vector<std::vector<std::string>> mds = {{"MDS", "ADDRESS", "ROLE"}};
   for (const auto& m : v.mds) mds.push_back({std::to_string(m.id), m.addr, m.role});

@@ -289,14 +289,15 @@ Result<void> down(const std::string& data) {
   TRY(loaded);
   const Embedded& e = *loaded;
   TRY(unmountAt(e.mount, DaemonProcess(e, "mount")));
+  // First who would have the groups of each OSD taken over by those that stop next.
+  DaemonProcess mds(e, "mds");
+  if (mds.running()) step("stopping the metadata server");
+  TRY(mds.stop(SIGTERM, kStopSec));
   for (const auto& o : e.osds) {
     DaemonProcess process(e, "osd" + std::to_string(o.number));
     if (process.running()) step("stopping osd" + std::to_string(o.number));
     TRY(process.stop(SIGTERM, kStopSec));
   }
-  DaemonProcess mds(e, "mds");
-  if (mds.running()) step("stopping the metadata server");
-  TRY(mds.stop(SIGTERM, kStopSec));
   step("The cluster is down; its data stays in " + directory + ".");
   return {};
 }

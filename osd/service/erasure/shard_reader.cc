@@ -67,6 +67,7 @@ Task<Result<ShardReader::Decoded>> ShardReader::rows(GroupRef group, ChunkId chu
   const ShardLayout layout = ShardLayout::of(*of);
   Decoded out;
   ShardSet asked = avoid, ask = wanted & ~avoid;
+  bool unreachable = false;  // somebody who holds a shard
   while (true) {
     const std::vector<uint8_t> numbers = numbersOf(ask);
     std::vector<Task<Result<ReadData>>> reads;
@@ -80,7 +81,10 @@ Task<Result<ShardReader::Decoded>> ShardReader::rows(GroupRef group, ChunkId chu
         continue;
       }
       const Errc code = answers[i].error().code;
-      if (code == Errc::kCorrupt || code == Errc::kIo) out.damaged |= bit(numbers[i]);
+      if (code == Errc::kCorrupt || code == Errc::kIo)
+        out.damaged |= bit(numbers[i]);
+      else
+        unreachable = (held(group) & bit(numbers[i])) != 0 || unreachable;
     }
     asked |= ask;
     ShardSet have = 0;
@@ -97,7 +101,8 @@ Task<Result<ShardReader::Decoded>> ShardReader::rows(GroupRef group, ChunkId chu
       ask |= bit(shard);
     }
     if (std::popcount(have | ask) < static_cast<int>(layout.data))
-      co_return fail(out.damaged != 0 ? Errc::kCorrupt : Errc::kUnavailable,
+      // Damage is for ever, what cannot be reached may come back.
+      co_return fail(out.damaged != 0 && !unreachable ? Errc::kCorrupt : Errc::kUnavailable,
                      "only " + std::to_string(std::popcount(have | ask)) + " of the " +
                          std::to_string(layout.data) + " shards of chunk " +
                          std::to_string(chunk.value) + " that are needed can be read");

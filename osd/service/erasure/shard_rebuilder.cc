@@ -13,8 +13,6 @@ namespace cairn::osd {
 
 namespace {
 
-constexpr uint32_t kStretch = 256;  // rows at a time: 1 MiB of each shard
-
 Error ended() {
   return Error(Errc::kStaleEpoch, "not the primary any more");
 }
@@ -70,6 +68,26 @@ Task<Result<ReadData>> ShardRebuilder::expected(const GroupRef& group, ChunkId c
   co_return std::move(decoded->rows.at(shard));
 }
 
+// Row by row: those that cannot be made any more are lost there too.
+Task<Result<Equalizer::Progress>> ShardRebuilder::levelDamaged(GroupRef group, ChunkId chunk,
+                                                               OsdId member, BlockRange rows,
+                                                               ChunkVersion version) {
+  Equalizer::Progress all;
+  for (uint32_t row = rows.from; row < rows.to; ++row) {
+    const BlockRange one{row, row + 1};
+    auto good = co_await expected(group, chunk, member, one);
+    if (!good && good.error().code != Errc::kCorrupt) co_return fail(good.error());
+    auto some = good ? co_await equalizer_.level(group, chunk, member, one, *good, version)
+                     : co_await equalizer_.lose(group, chunk, member, row, version, good.error());
+    CO_TRY(some);
+    all.sent += some->sent;
+    all.changed |= some->changed;
+    all.theirEnd = std::max(all.theirEnd, some->theirEnd);
+    all.theirVersion = std::max(all.theirVersion, some->theirVersion);
+  }
+  co_return all;
+}
+
 Task<Result<uint64_t>> ShardRebuilder::chunk(GroupRef group, ChunkId chunk, OsdId member,
                                              Throttle* throttle) {
   auto entry = chunks_.use(chunk);
@@ -101,8 +119,8 @@ Task<Result<uint64_t>> ShardRebuilder::chunk(GroupRef group, ChunkId chunk, OsdI
       (void)co_await heal(group, chunk, rows);
       good = co_await expected(group, chunk, member, rows);
     }
-    CO_TRY(good);
-    auto some = co_await equalizer_.level(group, chunk, member, rows, *good, known->version);
+    auto some = good ? co_await equalizer_.level(group, chunk, member, rows, *good, known->version)
+                     : co_await levelDamaged(group, chunk, member, rows, known->version);
     CO_TRY(some);
     sent += some->sent;
     theirs = std::max(theirs, some->theirVersion);

@@ -58,6 +58,8 @@ class ShardRebuilder {
   Task<Result<uint64_t>> removeThere(GroupRef group, ChunkId chunk, OsdId member);
   Task<Result<ReadData>> expected(const GroupRef& group, ChunkId chunk, OsdId member,
                                   BlockRange rows);
+  Task<Result<Equalizer::Progress>> levelDamaged(GroupRef group, ChunkId chunk, OsdId member,
+                                                 BlockRange rows, ChunkVersion version);
   Task<Result<uint64_t>> writeBlocks(const GroupRef& group, ChunkId chunk, uint8_t shard,
                                      BlockRange rows, const ReadData& data);
   bool agree(const ShardLayout& layout, const ShardRows& rows, ShardSet shards, uint32_t row);

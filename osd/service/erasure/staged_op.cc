@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "common/crc/crc32c.h"
+#include "osd/service/erasure/staged_slots.h"
 
 namespace cairn::osd {
 
@@ -16,7 +17,7 @@ struct Head {
   uint32_t fromRow, toRow, shards, slot, zero;
   uint32_t crc;  // CRC32C of all before it
 };
-constexpr char kMagic[] = "CairnOp1";
+constexpr char kMagic[] = "CairnOp2";
 constexpr size_t kExtentsAtOnce = 256;
 
 }  // namespace
@@ -57,18 +58,15 @@ Task<Result<std::vector<StagedOp>>> stagedIn(Store& store, ChunkId stored, Chunk
     auto extents = store.extents(stored, from, kExtentsAtOnce);
     CO_TRY(extents);
     for (auto [offset, length] : *extents) {
-      // Slots that touch are one extent.
-      for (uint64_t at = offset; at < uint64_t{offset} + length;) {
-        auto block = co_await store.read(stored, static_cast<uint32_t>(at), kBlockSize);
+      const auto end = static_cast<uint32_t>((uint64_t{offset} + length) / kBlockSize);
+      for (auto at = static_cast<uint32_t>(offset / kBlockSize); at < end; ++at) {
+        if (!slotPlaceAt(at)) continue;
+        auto block =
+            co_await store.read(stored, static_cast<uint32_t>(at * kBlockSize), kBlockSize);
         CO_TRY(block);
-        auto op = decodeStaged(block->data.bytes(), chunk, static_cast<uint32_t>(at / kBlockSize));
-        if (!op) {  // rests of one that was partly overwritten
-          at += kBlockSize;
-          continue;
-        }
-        at += op->slotBlocks() * kBlockSize;
+        auto op = decodeStaged(block->data.bytes(), chunk, at);
         // A store may have taken the beginning of a slot only, when it was stopped.
-        if (at <= uint64_t{offset} + length) ops.push_back(*op);
+        if (op && at + op->slotBlocks() <= end) ops.push_back(*op);
       }
       from = offset + length;
     }

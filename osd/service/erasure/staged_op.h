@@ -5,13 +5,18 @@
 // holds: into its staged chunk, one contiguous slot for each change. A slot begins with one block
 // that says what the change is (this file), and goes on with the new rows. Once every member in
 // sync that is concerned has its slot, the change is decided, and acknowledged. Then each makes it,
-// by cloning the rows out of the slot into the chunk, and when all have, the slots go.
+// by cloning the rows out of the slot into the chunk.
 //
-// Who takes over finds the slots. Invariant: a change whose slot is on every member in sync whose
-// shard it concerns is made (again; that is harmless); one that some of them do not have was either
-// never decided, or has been made by all. So its slots go.
-//
-// Slots of changes up to the group's committed number are left-overs that mean nothing.
+// Slots stay where they are until they are written over or removed (staged_slots.h). Who takes over
+// finds them. Those of changes up to the number that any member in sync knows to be committed mean
+// nothing. A later change whose slot is on every member in sync whose shard it concerns is made
+// (again; in the order of the numbers that is harmless). One that some of them do not have was
+// never decided, or has been made by all and nothing overlaps it that is older and would be made
+// again. Invariants, for a change that was decided:
+//   - A slot goes from a member in sync by a record that also says that the change is committed.
+//   - A member comes in sync only when nobody has a slot left of a change that it took no part in.
+//   - What is made from another chunk is not made again once that may have changed: its slots are
+//     gone before that chunk's lock is.
 #pragma once
 
 #include <vector>

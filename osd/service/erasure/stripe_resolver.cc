@@ -33,7 +33,10 @@ Task<Result<MemberStaged>> StripeResolver::stagedAt(GroupRef group, OsdId member
 
 Task<Result<void>> StripeResolver::sendAll(GroupRef group, OsdId to, uint8_t shard,
                                            std::vector<Mutation> what, ChunkVersion number) {
-  for (const Mutation& m : what) CO_TRY(co_await replicator_.send(group, to, shard, m, number, {}));
+  for (const Mutation& m : what) {
+    if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
+    CO_TRY(co_await replicator_.send(group, to, shard, m, number, {}));
+  }
   co_return Result<void>{};
 }
 
@@ -127,7 +130,8 @@ Task<Result<void>> StripeResolver::resolve(GroupRef group, ChunkVersion committe
   std::map<ChunkId, Removal> removed;
   std::set<ChunkId> chunks;
   for (const Changed& c : changed) {
-    if (!c.removed && c.version > committed) chunks.insert(unstaged(c.chunk));
+    if (!c.removed && (c.version > committed || isStaged(c.chunk)))
+      chunks.insert(unstaged(c.chunk));
     if (!c.removed || isStaged(c.chunk)) continue;
     Removal& r = removed[c.chunk];
     r.version = std::max(r.version, c.version);

@@ -12,6 +12,9 @@ namespace cairn::osd {
 
 namespace {
 
+constexpr Duration kSweepEvery = 1s;
+constexpr size_t kSweptAtOnce = 256;  // chunks
+
 constexpr ShardSet bit(uint8_t shard) {
   return ShardSet{1} << shard;
 }
@@ -48,14 +51,7 @@ bool refused(const Error& e) {
 
 struct StripeWriter::Op {
   Op(GroupRef g, ChunkId c, ShardLayout l, Held h)
-      : group(std::move(g)), chunk(c), layout(l), held(std::move(h)), underWay(group->mutations) {
-    ++underWay->count;
-  }
-  Op(const Op&) = delete;
-  Op& operator=(const Op&) = delete;
-  ~Op() {
-    if (--underWay->count == 0) underWay->ended.fire();
-  }
+      : group(std::move(g)), chunk(c), layout(l), held(std::move(h)), counted(group->mutations) {}
 
   [[nodiscard]] uint32_t rows() const { return staged.rows.to - staged.rows.from; }
 
@@ -63,7 +59,7 @@ struct StripeWriter::Op {
   const ChunkId chunk;
   const ShardLayout layout;
   Held held;
-  std::shared_ptr<UnderWay> underWay;
+  const Counted counted;
   StagedOp staged;
   std::map<uint8_t, NewRows> content;  // of the shards in `staged`; none if it zeroes
   std::vector<Party> parties;          // who have confirmed all rounds until now
@@ -113,8 +109,11 @@ std::vector<StripeWriter::Party> StripeWriter::parties(const GroupRef& group,
 
 Task<Result<void>> StripeWriter::sendAll(GroupRef group, Party to, std::vector<Mutation> mutations,
                                          ChunkVersion number, ChunkVersion committed) {
-  for (Mutation& m : mutations)
+  for (Mutation& m : mutations) {
+    // Not behind the back of who leads now, and may have made the rest.
+    if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
     CO_TRY(co_await replicator_.send(group, to.id, to.shard, m, number, committed));
+  }
   co_return Result<void>{};
 }
 
@@ -320,11 +319,13 @@ Task<Result<ChunkVersion>> StripeWriter::change(GroupRef group, ChunkId chunk, C
   CO_TRY(still(*op));
   CO_TRY(co_await prepare(*op, change));
   change = {};
-  op->staged.slot = co_await takeSlot(chunk, op->staged.slotBlocks());
+  auto slot = co_await takeSlot(group, chunk, op->staged.slotBlocks());
+  CO_TRY(slot);
+  op->staged.slot = *slot;
   auto may = allowed();
   if (may) may = still(*op);
   if (!may) {
-    freeSlot(chunk, op->staged.slot);
+    freeSlot(*op);
     co_return fail(may.error());
   }
   // From here to where it is sent nothing waits: numbers go out in their order.
@@ -337,7 +338,7 @@ Task<Result<ChunkVersion>> StripeWriter::change(GroupRef group, ChunkId chunk, C
     groups_.restart(group);
   }
   if (!staged) {
-    freeSlot(chunk, op->staged.slot);
+    freeSlot(*op);
     co_return fail(staged.error());
   }
   const ChunkVersion number = op->staged.number;
@@ -405,11 +406,9 @@ Task<void> StripeWriter::complete(OpRef op) {
     done = co_await tryComplete(*op);
   } catch (const kj::Exception&) {  // `done` says it
   }
-  if (done)
-    op->group->settle(op->staged.number, 1);
-  else
-    groups_.restart(op->group);
-  freeSlot(op->chunk, op->staged.slot);
+  if (done) co_return;
+  freeSlot(*op);
+  groups_.restart(op->group);
 }
 
 std::vector<Mutation> toMake(const StagedOp& op, ChunkId chunk, const std::vector<bool>& holes) {
@@ -438,10 +437,24 @@ Task<Result<void>> StripeWriter::tryComplete(Op& op) {
   });
   CO_TRY(co_await settle(op, made));
   CO_TRY(still(op));
+  CO_TRY(co_await settleOthers(op));
+  op.group->settle(op.staged.number, 1);
+  if (op.staged.source || !op.group->joiners.empty()) co_return co_await removeSlots(op);
+  slots_.leave(op.chunk, op.staged.slot, op.staged.number);
+  if (!std::exchange(sweeping_, true)) scope_.spawn(sweepIdle());
+  co_return Result<void>{};
+}
+
+Task<Result<void>> StripeWriter::removeSlots(Op& op) {
+  while (op.group->committed() < op.staged.number) {
+    if (op.group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
+    co_await op.group->changed.wait();
+  }
   auto gone =
       co_await round(op, [&](uint8_t) { return justOne(slotOf(Mutation::Kind::kZero, op)); });
   CO_TRY(co_await settle(op, gone));
-  co_return co_await settleOthers(op);
+  freeSlot(op);
+  co_return Result<void>{};
 }
 
 // ---- Reserving ----
@@ -476,27 +489,86 @@ Task<Result<void>> StripeWriter::allocate(GroupRef group, ChunkId chunk, BlockRa
 
 // ---- Slots ----
 
-Task<uint32_t> StripeWriter::takeSlot(ChunkId chunk, uint32_t blocks) {
-  while (true) {
-    Slots& used = slots_[chunk];
-    uint32_t at = 0;
-    for (auto [from, to] : used) {
-      if (from - at >= blocks) break;
-      at = to;
-    }
-    if (at + blocks <= kBlocksPerChunk) {
-      used[at] = at + blocks;
-      co_return at;
-    }
-    co_await slotFreed_.wait();
+Task<Result<uint32_t>> StripeWriter::takeSlot(GroupRef group, ChunkId chunk, uint32_t blocks) {
+  while (!group->over) {
+    if (auto at = slots_.take(group, chunk, blocks, env_.reactor.now())) co_return *at;
+    co_await group->changed.wait();
   }
+  co_return fail(Errc::kStaleEpoch, "not the primary any more");
 }
 
-void StripeWriter::freeSlot(ChunkId chunk, uint32_t slot) {
-  auto used = slots_.find(chunk);
-  used->second.erase(slot);
-  if (used->second.empty()) slots_.erase(used);
-  slotFreed_.fire();
+void StripeWriter::freeSlot(const Op& op) {
+  slots_.free(op.chunk, op.staged.slot);
+  op.group->changed.fire();
+}
+
+Task<Result<void>> StripeWriter::sweep(GroupRef group, std::vector<ChunkId> chunks) {
+  for (size_t at = 0; at < chunks.size(); at += kSweptAtOnce) {
+    const auto from = chunks.begin() + static_cast<ptrdiff_t>(at);
+    const size_t count = std::min(kSweptAtOnce, chunks.size() - at);
+    CO_TRY(co_await sweepSome(group, {from, from + static_cast<ptrdiff_t>(count)}));
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> StripeWriter::sweepSome(GroupRef group, std::vector<ChunkId> chunks) {
+  if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
+  // A primaryship that comes next waits for it, so that it removes nothing of that.
+  const Counted counted(group->mutations);
+  for (ChunkId id : chunks) {
+    while (slots_.closed(id)) {  // somebody else is at it
+      if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
+      co_await group->changed.wait();
+    }
+    if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
+    slots_.close(group, id);
+  }
+  Result<void> done = fail(Errc::kBadMessage, "a member's answer is not readable");
+  try {
+    done = co_await trySweep(group, chunks);
+  } catch (const kj::Exception&) {  // `done` says it
+  }
+  for (ChunkId id : chunks) {
+    if (done)
+      slots_.removed(id);
+    else
+      slots_.reopen(id);
+  }
+  group->changed.fire();
+  co_return done;
+}
+
+Task<Result<void>> StripeWriter::trySweep(GroupRef group, const std::vector<ChunkId>& chunks) {
+  Mutation gone;
+  gone.kind = Mutation::Kind::kRemove;
+  for (ChunkId id : chunks) {
+    while (true) {
+      if (group->over) co_return fail(Errc::kStaleEpoch, "not the primary any more");
+      auto last = slots_.settled(id);
+      if (last && group->committed() >= *last) break;
+      co_await group->changed.wait();
+    }
+    gone.removed.push_back(staged(id));
+  }
+  std::ranges::sort(gone.removed);
+  const PlacementGroup* lists = groups_.lists(group->id);
+  if (lists == nullptr) co_return fail(Errc::kStaleEpoch, "the group is gone");
+  const ChunkVersion committed = group->committed();
+  std::vector<Task<Result<void>>> sends;
+  const std::vector<OsdId> members = lists->osds;
+  for (OsdId id : members)
+    sends.push_back(replicator_.send(group, id, lists->shardOf(id), gone, {}, committed));
+  for (auto& done : co_await whenAll(env_.reactor, std::move(sends))) CO_TRY(done);
+  co_return Result<void>{};
+}
+
+Task<void> StripeWriter::sweepIdle() {
+  while (!slots_.empty() && !co_await stop_.waitFor(kSweepEvery)) {
+    slots_.forgetOthers();
+    for (auto& [group, chunks] : slots_.idleSince(env_.reactor.now() - kSweepEvery))
+      if (!stop_.isSet()) (void)co_await sweep(group, std::move(chunks));
+  }
+  sweeping_ = false;
 }
 
 }  // namespace cairn::osd

@@ -2,11 +2,14 @@
 // idea).
 //
 // Invariants
-//   - A change goes through three rounds, each durable everywhere before the next: every member
-//     concerned has its slot; every one has made the change; the slots are gone. It is acknowledged
-//     after the first: from then on nothing but its completion is possible.
-//   - The exclusive lock of its rows is kept until the third has ended, so that a read shows only
-//     what every member in sync holds, and no two slots concern the same row.
+//   - A change goes through two rounds, each durable everywhere before what follows: every member
+//     concerned has its slot; every one has made the change. It is acknowledged after the first:
+//     from then on nothing but its completion is possible.
+//   - The exclusive lock of its rows is kept until the second has ended, so that a read shows only
+//     what every member in sync holds.
+//   - Its slots are removed before the lock goes where it is made from another chunk, or while
+//     somebody is joining; otherwise they are left (staged_slots.h), and removed when the chunk has
+//     not been changed for a second.
 //   - A member that does not confirm a round is taken out of the group before the next begins
 //     (Membership). If that cannot be had the outcome is unknown to us, and the group is served by
 //     nobody until a primary has resolved what is staged (StripeResolver).
@@ -23,6 +26,7 @@
 
 #include "osd/service/erasure/shard_reader.h"
 #include "osd/service/erasure/staged_op.h"
+#include "osd/service/erasure/staged_slots.h"
 #include "osd/service/replicator.h"
 #include "osd/service/whole_blocks.h"
 
@@ -42,7 +46,7 @@ class StripeWriter {
         membership_(membership),
         replicator_(replicator),
         reader_(reader),
-        slotFreed_(env.reactor),
+        stop_(env.reactor),
         scope_(env.reactor) {}
 
   // Blocks of a chunk, whole ones; without data they become zeros, or what the same blocks of
@@ -63,8 +67,22 @@ class StripeWriter {
   // it may be reserved.
   Task<Result<void>> allocate(GroupRef group, ChunkId chunk, BlockRange blocks);
 
+  // Removes what changes of these chunks have left on the members, once those under way have ended.
+  // An error: some may still have it, and it will be tried again.
+  Task<Result<void>> sweep(GroupRef group, std::vector<ChunkId> chunks);
+  // Chunks of which something is left, as far as this primaryship knows.
+  [[nodiscard]] std::vector<ChunkId> left(const GroupRef& group) const {
+    return slots_.left(group);
+  }
+
+  // Some change uses the chunk's slots, or has left one, as far as this primaryship knows.
+  [[nodiscard]] bool uses(ChunkId chunk) const { return slots_.knows(chunk); }
+
   // Waits for the last rounds, which end soon once the groups do.
-  Task<void> close() { return scope_.join(); }
+  Task<void> close() {
+    stop_.set();
+    return scope_.join();
+  }
 
  private:
   // What a shard will hold: a slot, with room for its head.
@@ -102,10 +120,12 @@ class StripeWriter {
   Task<Result<void>> settleOthers(Op& op);
   Result<void> still(const Op& op) const;
 
-  // Slots of a chunk that are in use, [from, to) in blocks.
-  using Slots = std::map<uint32_t, uint32_t>;
-  Task<uint32_t> takeSlot(ChunkId chunk, uint32_t blocks);
-  void freeSlot(ChunkId chunk, uint32_t slot);
+  Task<Result<uint32_t>> takeSlot(GroupRef group, ChunkId chunk, uint32_t blocks);
+  void freeSlot(const Op& op);
+  Task<Result<void>> removeSlots(Op& op);
+  Task<Result<void>> sweepSome(GroupRef group, std::vector<ChunkId> chunks);
+  Task<Result<void>> trySweep(GroupRef group, const std::vector<ChunkId>& chunks);
+  Task<void> sweepIdle();
 
   Env& env_;
   GroupTable& groups_;
@@ -113,8 +133,9 @@ class StripeWriter {
   Membership& membership_;
   Replicator& replicator_;
   ShardReader& reader_;
-  std::map<ChunkId, Slots> slots_;
-  Pulse slotFreed_;
+  StagedSlots slots_;
+  bool sweeping_ = false;
+  Event stop_;
   TaskScope scope_;
 };
 

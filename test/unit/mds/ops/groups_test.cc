@@ -1,4 +1,5 @@
 // Who is in sync and who joins, as OSDs come and go (mds/ops/groups.h).
+#include "mds/ops/groups.h"
 #include "common/cluster/mix64.h"
 #include "mds/cluster/placement.h"
 #include "test/unit/mds/state/fixture.h"
@@ -205,13 +206,15 @@ TEST_CASE("groups: whatever happens, who is in sync holds every acknowledged wri
     uint64_t writes = 0;
     for (int step = 0; step < 120; ++step) {
       const auto before = mds->map();
+      std::vector<Osds> awayBefore;
+      for (uint32_t i = 0; i < pgs; ++i) awayBefore.push_back(mds.away(PgIndex(i)));
       const OsdId it(1 + below(osds));
       const uint32_t pg = below(pgs);
       const Pool pool = *before.pool(PoolId(1));
       const PlacementGroup group = pool.pgs[pg];
       const bool serves = before.osd(group.osds[0])->up;
       bool ofOne = true;  // an event of the OSD `it` alone
-      switch (below(8)) {
+      switch (below(9)) {
         case 0:
         case 1:
           CHECK(mds.osdState(it.value, !before.osd(it)->up).ok());
@@ -244,6 +247,10 @@ TEST_CASE("groups: whatever happens, who is in sync holds every acknowledged wri
           if (now.osds.size() >= pool.minSize) acknowledged[pg] = writes;
           break;
         }
+        case 6:
+          ofOne = false;
+          CHECK(mds.pause(below(2) == 0).ok());
+          break;
         default: {
           ofOne = false;
           if (!serves || group.osds.size() < pool.minSize) break;
@@ -258,12 +265,23 @@ TEST_CASE("groups: whatever happens, who is in sync holds every acknowledged wri
         const PlacementGroup &a = pool.pgs[i], &b = after.pool(PoolId(1))->pgs[i];
         for (const auto* list : {&b.osds, &b.complete})
           for (OsdId id : *list) REQUIRE(held[i][id] >= acknowledged[i]);
+        // Who joins: whoever belongs there, in a pause no more than are missing.
+        Osds target = placedAfter.target(PgIndex(i));
+        if (after.rebalancePaused) {
+          target = ops::pausedTarget(after, pool, target, b, mds.away(PgIndex(i)));
+          CHECK(b.osds.size() + b.joining.size() <= std::max(pool.width(), b.osds.size()));
+        }
+        Osds joins;
+        for (OsdId id : target)
+          if (after.osd(id)->up && std::ranges::count(b.osds, id) == 0) joins.push_back(id);
+        CHECK(b.joining == joins);
         const bool changed = a.osds != b.osds || a.joining != b.joining;
         if (changed) CHECK(b.epoch == after.epoch);
         // Groups that have nothing to do with the OSD do not notice.
         if (!ofOne || !changed) continue;
         Osds concerned = placedBefore.target(PgIndex(i));
-        for (const Osds& list : {placedAfter.target(PgIndex(i)), a.osds, a.joining, a.complete})
+        for (const Osds& list :
+             {placedAfter.target(PgIndex(i)), a.osds, a.joining, a.complete, awayBefore[i]})
           concerned.insert(concerned.end(), list.begin(), list.end());
         CHECK(std::ranges::count(concerned, it) != 0);
       }

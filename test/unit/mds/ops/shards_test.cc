@@ -175,7 +175,8 @@ TEST_CASE("shards: of two in the target with one shard the better one keeps it")
   const OsdId a(1), b(2), c(3), d(4), e(5), f(6);
   const Osds target = {a, b, c, d};
   PlacementGroup group;
-  auto settle = [&] { ops::settle(map, pool, target, group); };
+  Osds away;
+  auto settle = [&] { ops::settle(map, pool, target, group, away); };
   SUBCASE("both in sync: the first in the target's order") {
     group.osds = {b, a, e, f};
     group.shards = {{b, 1}, {a, 1}, {e, 0}, {f, 2}};
@@ -357,6 +358,8 @@ TEST_CASE("shards: whatever happens, who is in sync holds its shard of all that 
     for (int step = 0; step < 400; ++step) {
       CAPTURE(step);
       const ClusterMap before = mds->map();
+      std::vector<Osds> awayBefore;
+      for (uint32_t i = 0; i < kGroups; ++i) awayBefore.push_back(mds.away(PgIndex(i), kPool));
       const Pool pool = *before.pool(kPool);
       const uint32_t pg = below(kGroups);
       const PlacementGroup& group = pool.pgs[pg];
@@ -364,7 +367,7 @@ TEST_CASE("shards: whatever happens, who is in sync holds its shard of all that 
       OsdId it = all[below(all.size())];
       bool ofOne = true;     // an event of the OSD `it` alone
       bool shrinks = false;  // fewer shards may be in sync after it
-      switch (below(16)) {
+      switch (below(17)) {
         case 0:
           shrinks = before.osd(it)->up;
           CHECK(mds.osdState(it.value, !shrinks).ok());
@@ -427,6 +430,10 @@ TEST_CASE("shards: whatever happens, who is in sync holds its shard of all that 
             acknowledged[pg] = writes;
           break;
         }
+        case 13:
+          ofOne = false;
+          CHECK(mds.pause(below(2) == 0).ok());
+          break;
         default: {
           ofOne = false;
           if (!serves || group.inSync() < pool.minSize) break;
@@ -440,7 +447,14 @@ TEST_CASE("shards: whatever happens, who is in sync holds its shard of all that 
       const Placer placedBefore(before, pool), placedAfter(after, *after.pool(kPool));
       for (uint32_t i = 0; i < kGroups; ++i) {
         const PlacementGroup &a = pool.pgs[i], &b = after.pool(kPool)->pgs[i];
-        const Osds was = placedBefore.target(PgIndex(i)), target = placedAfter.target(PgIndex(i));
+        auto targetOf = [i](const ClusterMap& map, const Placer& placed, const PlacementGroup& g,
+                            const Osds& away) {
+          const Osds usual = placed.target(PgIndex(i));
+          return map.rebalancePaused ? ops::pausedTarget(map, *map.pool(kPool), usual, g, away)
+                                     : usual;
+        };
+        const Osds was = targetOf(before, placedBefore, a, awayBefore[i]);
+        const Osds target = targetOf(after, placedAfter, b, mds.away(PgIndex(i), kPool));
         auto in = [](const Osds& list, OsdId id) { return std::ranges::count(list, id) != 0; };
 
         // The data.
@@ -478,6 +492,13 @@ TEST_CASE("shards: whatever happens, who is in sync holds its shard of all that 
                    (in(b.osds, other) || !in(a.osds, id));
           }));
         }
+
+        // Who joins: whoever belongs there.
+        std::set<OsdId> joins;
+        for (OsdId id : target)
+          if (after.osd(id)->up && !in(b.osds, id)) joins.insert(id);
+        CHECK(std::set(b.joining.begin(), b.joining.end()) == joins);
+        if (after.rebalancePaused) CHECK(b.inSync() + b.joining.size() <= pool.width());
 
         bool changed = a.osds != b.osds || a.joining != b.joining;
         for (const auto* list : {&b.osds, &b.joining})

@@ -94,6 +94,19 @@ TEST_CASE("each role asks only for what is its own") {
     CHECK(osd.call(fill).code() == Errc::kPermission);
     CHECK(admin.call(fill).code() == Errc::kNotFound);
   }
+  auto pause = [](auto r) { r.initMutate().setRebalancePause(true); };
+  CHECK(c.call(pause).code() == Errc::kPermission);
+  CHECK(osd.call(pause).code() == Errc::kPermission);
+  CHECK_FALSE(rig.state().map().rebalancePaused);
+  CHECK(admin.call(pause).code() == Errc::kOk);
+  CHECK(rig.state().map().rebalancePaused);
+  // What is removed as leaked the server decides, having looked.
+  auto remove = [](auto r) { r.initRemoveLeaked(1)[0].setChunk(1); };
+  CHECK(c.call(remove).code() == Errc::kPermission);
+  CHECK(osd.call(remove).code() == Errc::kPermission);
+  CHECK(admin.call(remove).code() == Errc::kOk);
+  CHECK(admin.call([](auto r) { r.initMutate().initChunksLeaked(); }).code() == Errc::kPermission);
+  CHECK(admin.call([](auto r) { r.initRemoveLeaked(10'001); }).code() == Errc::kTooBig);
 }
 
 TEST_CASE("pools are refused before the map outgrows a message") {

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "leveldb/helpers/memenv.h"
+#include "mds/state/keys.h"
+#include "mds/state/records.h"
 
 namespace cairn::mds::statetest {
 
@@ -352,6 +354,20 @@ Answer Mds::osdState(uint32_t id, bool up) {
     list[0].setId(id);
     list[0].setUp(up);
   });
+}
+
+Answer Mds::pause(bool paused) {
+  return run([&](auto m) { m.setRebalancePause(paused); });
+}
+
+std::vector<OsdId> Mds::away(PgIndex pg, PoolId pool) {
+  const std::string key = keys::mapAway(pool, pg);
+  auto record = kv_->get(key);
+  if (!record && record.error().code == Errc::kNotFound) return {};
+  REQUIRE(record.has_value());
+  auto list = decodeAway(key, *record);
+  REQUIRE(list.has_value());
+  return *list;
 }
 
 Answer Mds::osdIn(uint32_t id, bool in) {

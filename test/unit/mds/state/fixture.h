@@ -115,6 +115,7 @@ class Mds {
                     const std::function<void(schema::PoolCreate::Builder)>& more = {});
   Answer osdState(uint32_t id, bool up);
   Answer osdIn(uint32_t id, bool in);
+  Answer pause(bool paused);
   struct Report {
     OsdId member;
     bool synced = false;
@@ -123,6 +124,9 @@ class Mds {
     uint64_t epoch = 0;  // 0: the group's
   };
   Answer report(const std::vector<Report>& changes);
+
+  // Who is away from a group (ClusterState.away).
+  std::vector<OsdId> away(PgIndex pg, PoolId pool = PoolId(1));
 
   // State, as queries show it.
   Inode inode(InodeId ino);

@@ -305,3 +305,37 @@ TEST_CASE("an OSD whose disk fails gives up its place") {
   CHECK(a.osd->failure().code == Errc::kIo);
   CHECK_FALSE(a.osd->health());
 }
+
+TEST_CASE("an OSD whose disk hangs lets its lease go, and has it again when the disk answers") {
+  World w;
+  Process& one = w.process("a");
+  auto o = options("a");
+  o.diskTimeout = 3s;
+  REQUIRE(one.start(w.world, o));
+  w.makePool({one.osd->id()});
+  REQUIRE(w.write("a", 1, 0, bytesOf(4 * kB, 1)));
+  // A slow disk is none that hangs.
+  one.node.machine().disk.options.writeLatency = 1s;
+  REQUIRE(w.write("a", 1, 0, bytesOf(4 * kB, 2)));
+  CHECK(one.osd->health());
+
+  one.node.machine().disk.options.writeLatency = 20s;
+  OutMessage m;
+  auto zero = w.fill(m).initZero();
+  zero.setChunk(1);
+  zero.setLength(4 * kB);
+  auto hangs = w.clientNode.start(w.client("a").call(std::move(m), 60s));
+  w.world.run(3s);
+  const uint64_t before = w.mds.heartbeats;
+  w.world.run(5s);
+  CHECK(w.mds.heartbeats <= before + 2);
+  CHECK_FALSE(one.osd->map().leased());
+  REQUIRE_FALSE(one.osd->health());
+  CHECK(one.osd->health().error().message.contains("the disk has not answered"));
+  CHECK_FALSE(one.osd->failed().isSet());
+
+  one.node.machine().disk.options.writeLatency = 60us;
+  CHECK(w.world.runUntil([&] { return one.osd->map().leased(); }, 30s));
+  CHECK(one.osd->health());
+  CHECK(w.world.runUntil([&] { return hangs->has_value(); }, 60s));
+}

@@ -327,6 +327,15 @@ TEST_CASE("a store that fails is reported, and the client is told to try elsewhe
   CHECK(c.osd(2).storeErrors.empty());
 }
 
+TEST_CASE("a store that fails while a damaged block is written anew is reported as such") {
+  TestCluster c(2);
+  REQUIRE(c.write(1, 42, 0, bytesOf(kB, 1)));
+  c.disk(1).chunks[kChunk].blocks[0].bytes[17] ^= 1;
+  c.disk(1).failMutations = Error(Errc::kIo, "the disk is gone");
+  CHECK(c.read(1, 42, 0, kB).error().code == Errc::kUnavailable);
+  CHECK(c.osd(1).storeErrors.size() == 1);
+}
+
 TEST_CASE("a damaged block of the primary is read from another member and written anew") {
   TestCluster c(2);
   REQUIRE(c.write(1, 42, 0, bytesOf(4 * kB, 1)));

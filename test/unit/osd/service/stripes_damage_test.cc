@@ -126,6 +126,29 @@ TEST_CASE("stripes: what no scrub can mend is said by its blocks") {
   m.check();
 }
 
+TEST_CASE("stripes: a row that cannot be made any more keeps no empty member out") {
+  TestCluster c(kSix);
+  Model m(c, 42, 64);
+  m.write(0, 64 * kB, 1);
+  rest(c);
+  for (uint8_t s : {0, 1, 4})
+    c.disk(s + 1u).chunks.at(inStore(ChunkId{42}, s)).blocks.at(5).bytes[1] ^= 1;
+  c.lose(6);
+  c.disk(6).chunks.clear();
+  c.disk(6).groups.clear();
+  c.disk(6).removals.clear();
+  c.waitForMap();
+  c.restart(6);
+  REQUIRE(c.waitForCopies(6));
+  CHECK(c.read(c.primary(), 42, 17 * kB, kB).error().code == Errc::kCorrupt);
+  auto others = c.readUntilDone(42, 0, 16 * kB);
+  REQUIRE(others);
+  CHECK(std::equal(others->data.begin(), others->data.end(), m.bytes.begin()));
+  m.write(16 * kB, 8 * kB, 2);
+  m.check();
+  checkWords(c, 42, 16);
+}
+
 TEST_CASE("stripes: data is found where its shard is away and the parity of it is zero") {
   TestCluster c({2, 1, 1});
   const auto block = bytesOf(kB, 3);

@@ -50,7 +50,7 @@ TEST_CASE("stripes: a primary dies in the middle of a write: all of it is there 
     TestCluster c(kSix);
     Model m(c, 42, 32);
     m.write(0, 32 * kB, 1);
-    c.run(1s);
+    rest(c);
     if (decided)
       c.disk(1).delay = 100ms;
     else

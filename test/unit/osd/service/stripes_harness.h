@@ -25,15 +25,28 @@ inline std::vector<uint8_t> shard(TestCluster& c, size_t osd, uint64_t chunk, ui
   return c.disk(osd).content(inStore(ChunkId{chunk}, s), 0, rows * kB);
 }
 
+// No change is under way, and nothing is left of any.
+inline void rest(TestCluster& c) {
+  const bool resting = c.world.runUntil(
+      [&] {
+        for (size_t i = 1; i <= layoutOf(c).shards(); ++i)
+          for (const auto& [id, stored] : c.disk(i).chunks)
+            if (isStaged(id) && !stored.blocks.empty()) return false;
+        return true;
+      },
+      20s);
+  CHECK(resting);
+  c.run(100ms);  // in which the primary hears of it
+}
+
 // Every OSD holds what the code says it does, and nobody has anything staged.
 inline void checkWords(TestCluster& c, uint64_t chunk, uint32_t rows) {
+  rest(c);
   const ShardLayout l = layoutOf(c);
   const ErasureCode code(l.data, l.parity);
   std::vector<std::vector<uint8_t>> shards(l.shards()), made(l.parity);
   for (uint32_t i = 1; i <= l.shards(); ++i) {
     shards[c.group().shardOf(OsdId{i})] = shard(c, i, chunk, rows);
-    for (const auto& [id, stored] : c.disk(i).chunks)
-      if (isStaged(id)) CHECK(stored.blocks.empty());
   }
   std::vector<const uint8_t*> data;
   std::vector<uint8_t*> parity;

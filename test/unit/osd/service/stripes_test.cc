@@ -154,7 +154,7 @@ TEST_CASE("stripes: what was zeroed is a hole, and SEEK_DATA finds what is not")
   c.run(1s);
   checkWords(c, 42, 16);
   m.zero(0, 64 * kB);
-  c.run(1s);
+  rest(c);
   for (size_t i = 1; i <= 6; ++i) CHECK(c.disk(i).blocks() == 0);
 }
 
@@ -162,7 +162,7 @@ TEST_CASE("stripes: a full member refuses, and nothing has changed") {
   TestCluster c(kSix);
   Model m(c, 42, 32);
   m.write(0, 32 * kB, 1);
-  c.run(1s);
+  rest(c);
   c.disk(4).capacityBlocks = c.disk(4).blocks();
   auto refused = c.write(1, 42, 0, bytesOf(32 * kB, 2));
   REQUIRE_FALSE(refused);

@@ -153,6 +153,24 @@ TEST_CASE("store: any damaged byte of the metadata is refused, not used") {
   }
 }
 
+TEST_CASE(
+    "store: a sector that cannot be read is damage of its block alone, and a new write heals it") {
+  StoreHost host(19);
+  host.createAndOpen();
+  CHECK(host.write(1, 0, 1000, 100, 1) == Errc::kOk);
+  host.reopen();  // everything is in its place
+  const auto places = placesOf(host, 1033);
+  REQUIRE(places.size() == 1);
+  auto& faults = host.world.machine(kHost).disk.faults;
+  faults.bad.push_back({std::string(kDirectory) + "/block", places[0] + 512, 512, true, false});
+  CHECK(host.read(1, 30, 10).error().code == Errc::kCorrupt);
+  CHECK(host.read(1, 33, 1).error().code == Errc::kCorrupt);
+  CHECK(host.tags(1, 34, 66) == range(1034, 66));  // the rest is served
+  CHECK(host.write(1, 33, 7, 1, 2) == Errc::kOk);
+  faults.bad.clear();  // as the disk does for a sector that is written
+  CHECK(host.tags(1, 33, 1)[0] == 7);
+}
+
 // ---- Failing parts ----
 
 TEST_CASE("store: when the log fails the store takes no more changes but goes on reading") {

@@ -1,40 +1,19 @@
-#include "test/sim/scenario.h"
+#include "test/sim/failures.h"
 
-#include <doctest/doctest.h>
-
-#include <algorithm>
-#include <cstdlib>
 #include <numeric>
 #include <string>
 
 namespace cairn::sim::test {
 
-std::optional<uint64_t> numberOf(const char* variable) {
-  const char* text = std::getenv(variable);
-  return text == nullptr ? std::nullopt : std::optional(std::strtoull(text, nullptr, 10));
-}
-
-void forSeeds(uint64_t usual, const std::function<void(uint64_t)>& scenario) {
-  uint64_t first = 1, count = numberOf("CAIRN_SEEDS").value_or(usual);
-  if (auto one = numberOf("CAIRN_SEED")) first = *one, count = 1;
-  std::string name;
-  for (const char* c = doctest::getContextOptions()->currentTest->m_name; *c != '\0'; ++c)
-    name += *c == ',' ? std::string("\\,") : std::string(1, *c);  // a bare one ends the pattern
-  for (uint64_t seed = first; seed < first + count; ++seed) {
-    INFO("replay: CAIRN_SEED=" << seed << " test_cluster_sim -tc='" << name << "'");
-    scenario(seed);
-  }
-}
-
 Duration upTo(SimWorld& world, Duration most) {
   return Duration(static_cast<int64_t>(world.random().below(static_cast<uint64_t>(most.count()))));
 }
 
-void killDaemon(Run& run) {
-  SimCluster& c = run.cluster;
+void killDaemon(Load& load) {
+  SimCluster& c = load.cluster;
   SimWorld& world = c.world;
-  const size_t which = world.random().below(c.options().osds + 1);
-  const bool isMds = which == c.options().osds;
+  const size_t which = world.random().below(c.osds() + 1);
+  const bool isMds = which == c.osds();
   SimNode& node = isMds ? c.mdsNode() : c.osdNode(which);
   if (world.chance(0.3)) {
     // In the middle of the database's work, if it does some soon.
@@ -43,19 +22,19 @@ void killDaemon(Run& run) {
   }
   world.kill(node);
   isMds ? c.endMds() : c.endOsd(which);
-  run.go(upTo(world, world.chance(0.2) ? 4s : 300ms));
+  load.go(upTo(world, world.chance(0.2) ? 4s : 300ms));
   isMds ? c.startMds() : c.startOsd(which);
 }
 
-void disturb(Run& run, Duration most) {
-  SimCluster& c = run.cluster;
+void disturb(Load& load, Duration most) {
+  SimCluster& c = load.cluster;
   SimWorld& world = c.world;
   std::vector<std::string> hosts = c.daemonHosts();
   for (size_t m = 0; m < 2; ++m) hosts.push_back(SimCluster::clientHost(m));
   const std::string a = hosts[world.random().below(hosts.size())];
   const std::string b = hosts[world.random().below(hosts.size())];
   const Duration lasts = upTo(world, most);
-  switch (world.random().below(6)) {
+  switch (world.random().below(7)) {
     case 0:
       if (a != b) world.network().cut(a, b);
       break;
@@ -76,6 +55,13 @@ void disturb(Run& run, Duration most) {
       if (a == b) return;
       world.network().link(a, b).clog = upTo(world, 200ms);
       break;
+    case 5: {
+      DiskOptions& disk = world.machine(a).disk.options;
+      for (Duration* latency : {&disk.readLatency, &disk.writeLatency, &disk.syncLatency})
+        *latency = upTo(world, 500ms);
+      world.after(lasts, [&disk] { disk = {}; });
+      return;
+    }
     default:
       for (const auto& node : world.nodes())
         if (node->alive() && node->host() == a) {
@@ -91,15 +77,15 @@ void disturb(Run& run, Duration most) {
   });
 }
 
-void untilStaged(Run& run) {
-  SimCluster& c = run.cluster;
+void untilStaged(Load& load) {
+  SimCluster& c = load.cluster;
   if (!c.options().striped) return;
   if (c.world.runUntil([&c] { return c.withStaged().has_value(); }, 2s))
     c.world.run(upTo(c.world, 2ms));  // into a later one of its rounds
 }
 
 std::vector<size_t> someOsds(SimCluster& c, size_t count) {
-  std::vector<size_t> rest(c.options().osds), chosen;
+  std::vector<size_t> rest(c.osds()), chosen;
   std::iota(rest.begin(), rest.end(), size_t{0});
   for (size_t i = 0; i < count; ++i) {
     const auto at = rest.begin() + static_cast<ptrdiff_t>(c.world.random().below(rest.size()));
@@ -129,29 +115,12 @@ void sendAway(SimCluster& c, const std::vector<size_t>& which,
   for (size_t i : dead) c.startOsd(i);
 }
 
-void longAbsence(Run& run, size_t most) {
-  SimCluster& c = run.cluster;
+void longAbsence(Load& load, size_t most) {
+  SimCluster& c = load.cluster;
   const auto which = someOsds(c, 1 + c.world.random().below(most));
   const Duration lasts = 2s + upTo(c.world, 10s);
-  if (c.world.chance(0.7)) untilStaged(run);
-  sendAway(c, which, [&] { run.go(lasts); });
-}
-
-void putIn(SimCluster& c, OsdId osd, bool in) {
-  c.administer([&](schema::Mutation::Builder m) {
-    auto set = m.initOsdSet();
-    set.setId(osd.value);
-    set.setSetIn(true);
-    set.setIn(in);
-  });
-}
-
-void removeOsd(SimCluster& c, OsdId osd, bool force) {
-  c.administer([&](schema::Mutation::Builder m) {
-    auto remove = m.initOsdRemove();
-    remove.setId(osd.value);
-    remove.setForce(force);
-  });
+  if (c.world.chance(0.7)) untilStaged(load);
+  sendAway(c, which, [&] { load.go(lasts); });
 }
 
 }  // namespace cairn::sim::test
