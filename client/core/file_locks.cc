@@ -121,7 +121,7 @@ Task<Result<void>> FileLocks::run(Ask& ask) {
   ask.over = true;
   if (ask.orphaned) {
     Closing closing(*this, ask.key.ino);
-    co_await unlockAll(ask.key);
+    co_await unlockAll(ask.key, true);
   } else if (!result && !ask.weakened.empty()) {
     co_await restore(ask);
   }
@@ -168,8 +168,8 @@ Task<Result<void>> FileLocks::settle(Ask& ask) {
     // When a broken connection leaves it open whether it was done, the next one says that it was
     // not.
     auto answer = co_await mds_.lock(
-        {ask.key.ino, ask.key.space, ask.key.owner, ask.piece}, [&] { return begin(ask); },
-        [&] { return interrupted(ask) && !persists(ask); },
+        {ask.key.ino, ask.key.space, ask.key.owner, ask.piece}, ask.ownerGone,
+        [&] { return begin(ask); }, [&] { return interrupted(ask) && !persists(ask); },
         ask.wait && !persists(ask) ? &ask.wait->changed_ : nullptr);
     if (!answer) {
       if (refused(answer.error().code)) {
@@ -229,27 +229,30 @@ Task<void> FileLocks::unlockRanges(InodeId ino, uint64_t owner) {
   const Key key{ino, LockSpace::kRange, owner};
   if (nothingThere(key, {})) co_return;
   Closing closing(*this, ino);
+  bool orphans = false;
   for (Ask* a : asks_)
-    if (a->key == key && interrupted(*a)) a->orphaned = true;
-  co_await unlockAll(key);
+    if (a->key == key && interrupted(*a)) orphans = a->orphaned = true;
+  co_await unlockAll(key, orphans);
 }
 
 Task<void> FileLocks::released(std::shared_ptr<Handle> h) {
   const InodeId ino = h->file->ino();
   Closing closing(*this, ino);
+  std::map<Key, bool> keys;  // with whether something was asked that nobody is to have
   for (Ask* a : asks_)
-    if (a->handle == h && interrupted(*a)) a->orphaned = true;
-  std::vector<Key> keys;
+    if (a->handle == h && interrupted(*a)) keys[a->key] = a->orphaned = true;
   for (auto it = held_.lower_bound({ino, LockSpace::kFlock, 0});
        it != held_.end() && it->first.ino == ino; ++it)
     if (std::ranges::any_of(it->second.through, [&](auto& weak) { return weak.lock() == h; }))
-      keys.push_back(it->first);
-  for (const Key& key : keys) co_await unlockAll(key);
+      keys.try_emplace(it->first, false);
+  for (auto [key, orphans] : keys) co_await unlockAll(key, orphans);
 }
 
-// Waits for no request for a lock: probes wait for this.
-Task<void> FileLocks::unlockAll(Key key) {
+// Waits for no request for a lock: probes wait for this. The MDS refuses, with this, what the owner
+// asked for and was not answered: it must not be had by nobody once the probes are answered.
+Task<void> FileLocks::unlockAll(Key key, bool ownerGone) {
   Ask ask(key, {});
+  ask.ownerGone = ownerGone;
   if (!co_await runNow(ask)) held_.erase(key);
 }
 

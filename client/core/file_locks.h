@@ -74,13 +74,14 @@ class FileLocks {
     const LockPiece piece;
     const std::shared_ptr<Handle> handle;  // none: an unlock on somebody's behalf
     const std::shared_ptr<LockWait> wait;
-    uint64_t id = 0;                  // under which the MDS knows the wait
-    bool waiting = false;             // the MDS has said so
-    bool again = false;               // the wait ended with its connection
-    bool taken = false;               // it is in the table
-    bool over = false;                // answered; what follows from that is under way
-    bool orphaned = false;            // interrupted, and its owner is gone: nobody may have it
-    std::optional<uint64_t> grant;    // the serial of the push
+    uint64_t id = 0;                // under which the MDS knows the wait
+    bool waiting = false;           // the MDS has said so
+    bool again = false;             // the wait ended with its connection
+    bool taken = false;             // it is in the table
+    bool over = false;              // answered; what follows from that is under way
+    bool ownerGone = false;         // an unlock: what the owner asked for before is not to be done
+    bool orphaned = false;          // interrupted, and its owner is gone: nobody may have it
+    std::optional<uint64_t> grant;  // the serial of the push
     std::vector<LockPiece> weakened;  // what it took out of the table at a reclaim
   };
   using Asks = std::list<Ask*>;
@@ -109,7 +110,7 @@ class FileLocks {
   Task<Result<void>> run(Ask& ask);
   Task<Result<void>> runNow(Ask& ask);
   Task<void> restore(const Ask& ask);
-  Task<void> unlockAll(Key key);
+  Task<void> unlockAll(Key key, bool ownerGone);
   uint64_t begin(Ask& ask);
   void take(Ask& ask);
   void takeEarlier(const Key& key, uint64_t serial);

@@ -298,7 +298,7 @@ Task<Result<void>> MdsOps::release(std::vector<InodeId> inodes) {
   co_return Result<void>{};
 }
 
-Task<Result<LockAnswer>> MdsOps::lock(HeldLock what, std::function<uint64_t()> begin,
+Task<Result<LockAnswer>> MdsOps::lock(HeldLock what, bool gone, std::function<uint64_t()> begin,
                                       std::function<bool()> givenUp, Event* early) {
   auto reply = co_await session_.query(
       [&](Request r) {
@@ -307,6 +307,7 @@ Task<Result<LockAnswer>> MdsOps::lock(HeldLock what, std::function<uint64_t()> b
         const uint64_t id = begin();
         lock.setWait(id != 0);
         lock.setId(id);
+        lock.setGone(gone);
       },
       std::move(givenUp), early);
   CO_TRY(reply);

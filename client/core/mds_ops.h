@@ -102,9 +102,10 @@ class MdsOps {
   Task<Result<ServerEntry>> lease(InodeId ino, bool write);
   Task<Result<void>> returnLeases(std::vector<LeaseReturn> leases);
   Task<Result<void>> release(std::vector<InodeId> inodes);
-  // Locks or unlocks. `begin` is called for each attempt and gives the number under which it waits;
+  // Locks or unlocks. `gone`, with an unlock: so is the owner, and what it has asked for is not to
+  // be done. `begin` is called for each attempt and gives the number under which it waits;
   // 0: it does not. `givenUp`, `early`: see Session::query.
-  Task<Result<LockAnswer>> lock(HeldLock what, std::function<uint64_t()> begin,
+  Task<Result<LockAnswer>> lock(HeldLock what, bool gone, std::function<uint64_t()> begin,
                                 std::function<bool()> givenUp, Event* early);
   // What is in the way; type kNone: nothing.
   Task<Result<LockPiece>> testLock(HeldLock what);

@@ -90,6 +90,7 @@ struct LockRequest {
   lock @0 :FileLock;
   wait @1 :Bool;
   id @2 :UInt64;            # of the wait, unique within the session
+  gone @3 :Bool;            # an unlock: so is the owner. What it asked for before and is not answered is not done (conflict).
 }
 
 struct LockProbe {

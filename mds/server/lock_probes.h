@@ -52,6 +52,8 @@ class LockProbes {
     std::list<Wait*>::iterator at_;
   };
 
+  // All who wait look again.
+  void wake();
   void answered(const LockProbe& probe);
   // Over a new connection: what was not answered is sent again.
   void resend(SessionId session);
@@ -72,7 +74,6 @@ class LockProbes {
     bool late = false;
   };
   void send(const Key& key, State& state, uint64_t serial);
-  void wake();
 
   Reactor& reactor_;
   const Push push_;

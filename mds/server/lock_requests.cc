@@ -33,6 +33,7 @@ Task<Result<OutMessage>> Server::lock(schema::MdsRequest::Reader request, RpcPee
   auto wanted = request.getLock();
   const FileLock lock = read(wanted.getLock(), SessionId{request.getSession()});
   if (lock.piece.type != LockType::kNone) CO_TRY(state_.inode(lock.ino));
+  if (lock.piece.type == LockType::kNone && wanted.getGone()) locks_.abandon(lock);
   std::optional<uint64_t> wait;
   if (wanted.getWait()) wait = wanted.getId();
   auto done = co_await locks_.set(callerOf(peer), lock, wait);

@@ -4,12 +4,13 @@
 
 namespace cairn::mds {
 
-Task<Result<void>> Locks::settled(Caller& caller, SessionId session) {
+Task<Result<void>> Locks::settled(Caller& caller, const Asking& asking) {
+  const SessionId session = asking.lock.owner.session;
   if (sessions_.isUnreclaimed(session))
     co_return fail(Errc::kInvalid, "a session reclaims what it holds before it asks for more");
   if (!sessions_.awaitsOthers(session)) co_return Result<void>{};
   Wait wait(reactor_, caller);
-  while (sessions_.awaitsOthers(session)) {
+  while (sessions_.awaitsOthers(session) && !asking.abandoned) {
     CO_TRY(caller.mayWait());
     auto at = unsettled_.insert(unsettled_.end(), {session, &wait});
     co_await wait;
@@ -20,15 +21,26 @@ Task<Result<void>> Locks::settled(Caller& caller, SessionId session) {
 }
 
 Task<Result<Locks::Done>> Locks::set(Caller& caller, FileLock lock, std::optional<uint64_t> wait) {
+  const auto at = asking_.insert(asking_.end(), {lock});
+  auto done = co_await set(caller, *at, wait);
+  asking_.erase(at);
+  co_return done;
+}
+
+Task<Result<Locks::Done>> Locks::set(Caller& caller, const Asking& asking,
+                                     std::optional<uint64_t> wait) {
+  const FileLock& lock = asking.lock;
   const SessionId session = lock.owner.session;
-  if (lock.piece.type != LockType::kNone) CO_TRY(co_await settled(caller, session));
+  if (lock.piece.type != LockType::kNone) CO_TRY(co_await settled(caller, asking));
+  if (asking.abandoned) co_return refused();
   if (wait && table_.waits(session, *wait))
     co_return fail(Errc::kInvalid, "another request of this session waits under that number");
   Done done;
   done.outcome = table_.set(lock, wait);
   if (done.outcome == LockOutcome::kConflict) {
     pushGrants();  // an flock is lost before it is had anew, or not
-    CO_TRY(co_await askHolders(caller, lock));
+    CO_TRY(co_await askHolders(caller, asking));
+    if (asking.abandoned) co_return refused();
     done.outcome = table_.set(lock, wait);
   }
   done.serial = table_.serial();
@@ -37,13 +49,27 @@ Task<Result<Locks::Done>> Locks::set(Caller& caller, FileLock lock, std::optiona
   co_return done;
 }
 
+Locks::Done Locks::refused() const {
+  return {LockOutcome::kConflict, table_.serial()};
+}
+
+void Locks::abandon(const FileLock& lock) {
+  for (Asking& a : asking_)
+    if (a.lock.ino == lock.ino && a.lock.owner == lock.owner) a.abandoned = true;
+  wakeUnsettled();
+  probes_.wake();
+}
+
 // Not before kDeadlock: an owner whose files are closed waits for nothing, so it is in no circle.
-// One round is enough: who gets in the way meanwhile does so while the request is under way.
-Task<Result<void>> Locks::askHolders(Caller& caller, const FileLock& lock) {
+// One round is enough: who gets in the way meanwhile does so while the request is under way, and
+// its owner is alive then (abandon()).
+Task<Result<void>> Locks::askHolders(Caller& caller, const Asking& asking) {
+  const FileLock& lock = asking.lock;
   std::vector<LockProbe> probes;
   for (SessionId holder : table_.inTheWay(lock)) probes.push_back(probes_.ask(holder, lock.ino));
   auto open = [&] {
-    return std::ranges::any_of(probes, [&](const LockProbe& p) { return !probes_.settled(p); });
+    return !asking.abandoned &&
+           std::ranges::any_of(probes, [&](const LockProbe& p) { return !probes_.settled(p); });
   };
   if (!open()) co_return Result<void>{};
   Wait wait(reactor_, caller);
@@ -59,10 +85,11 @@ Task<Result<void>> Locks::askHolders(Caller& caller, const FileLock& lock) {
 }
 
 Task<Result<std::optional<FileLock>>> Locks::test(Caller& caller, FileLock lock) {
-  CO_TRY(co_await settled(caller, lock.owner.session));
+  const Asking asking{lock};
+  CO_TRY(co_await settled(caller, asking));
   auto found = table_.test(lock);
   if (found) {
-    CO_TRY(co_await askHolders(caller, lock));
+    CO_TRY(co_await askHolders(caller, asking));
     found = table_.test(lock);
   }
   if (found) refusedFor_.insert(found->owner.session);

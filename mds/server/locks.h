@@ -43,6 +43,9 @@ class Locks {
   // kUnavailable, kBusyTryLater: see Caller. kInvalid: the session has not reclaimed, or waits
   // under that number already.
   Task<Result<Done>> set(Caller& caller, FileLock lock, std::optional<uint64_t> wait);
+  // The owner is gone: what it asked for on this inode and is under way is refused, whatever it
+  // waits for, or it would be had by nobody in front of those who come next.
+  void abandon(const FileLock& lock);
   Task<Result<std::optional<FileLock>>> test(Caller& caller, FileLock lock);
   void cancel(SessionId session, uint64_t wait) { table_.cancel(session, wait); }
   // Every close on that inode that was over when the probe was sent has been told to us.
@@ -70,15 +73,22 @@ class Locks {
   [[nodiscard]] const LockTable& table() const { return table_; }
 
  private:
+  // A request under way.
+  struct Asking {
+    const FileLock& lock;
+    bool abandoned = false;
+  };
   struct Unsettled {
     SessionId session;
     Wait* wait;
   };
-  // Waits until every other session has said what it holds.
-  Task<Result<void>> settled(Caller& caller, SessionId session);
+  Task<Result<Done>> set(Caller& caller, const Asking& asking, std::optional<uint64_t> wait);
+  [[nodiscard]] Done refused() const;
+  // Waits until every other session has said what it holds, or the request is abandoned.
+  Task<Result<void>> settled(Caller& caller, const Asking& asking);
   void wakeUnsettled();
-  // Waits until all who hold what is in the way have been asked whether it stands.
-  Task<Result<void>> askHolders(Caller& caller, const FileLock& lock);
+  // Waits until all who hold what is in the way have been asked whether it stands, or the same.
+  Task<Result<void>> askHolders(Caller& caller, const Asking& asking);
   void pushGrants();
 
   Reactor& reactor_;
@@ -87,6 +97,7 @@ class Locks {
   LockTable table_;
   LockProbes probes_;
   std::list<Unsettled> unsettled_;
+  std::list<Asking> asking_;
   std::set<SessionId> refusedFor_;  // since overdue() was asked last
   TimePoint started_;
 };

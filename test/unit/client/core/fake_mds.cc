@@ -204,6 +204,7 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
     case schema::MdsRequest::LOCK: {
       auto wanted = r.getLock();
       asked.push_back(read(wanted.getLock(), wanted.getWait() ? wanted.getId() : 0));
+      asked.back().gone = wanted.getGone();
       auto outcome = schema::LockReply::Outcome::GRANTED;
       if (onLock) outcome = onLock(AskedLock(asked.back()));
       return {Errc::kOk, [outcome, serial = ++lockSerial_](auto reply) {
@@ -227,6 +228,14 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
                 reply.initTimes().setAtimeNs(link.atimeNs);
                 reply.getTimes().setMtimeNs(link.mtimeNs);
                 reply.getTimes().setCtimeNs(link.ctimeNs);
+              }};
+    }
+    case schema::MdsRequest::GETXATTR: {
+      const auto& xattrs = files.at(r.getGetxattr().getIno()).xattrs;
+      auto it = xattrs.find(text(r.getGetxattr().getName()));
+      if (it == xattrs.end()) return {Errc::kNoAttribute, {}};
+      return {Errc::kOk, [value = it->second](auto reply) {
+                reply.setData({reinterpret_cast<const kj::byte*>(value.data()), value.size()});
               }};
     }
     case schema::MdsRequest::SESSION_CLOSE:
@@ -258,6 +267,11 @@ FakeMds::Answer FakeMds::mutate(schema::Mutation::Reader m) {
       names.erase(it);
       return {};
     }
+    case schema::Mutation::SETXATTR:
+      ++executed["setxattr"];
+      files.at(m.getSetxattr().getIno()).xattrs[text(m.getSetxattr().getName())] =
+          text(m.getSetxattr().getValue());
+      return {};
     case schema::Mutation::SETATTR:
       ++executed["setattr"];
       return setattr(m.getSetattr());
@@ -405,6 +419,7 @@ void FakeMds::writeAttr(uint64_t ino, schema::Attr::Builder a) {
   a.setTailUnclean(f.tailUnclean);
   a.setChangeVersion(f.changeVersion);
   a.setDataVersion(f.dataVersion);
+  a.setBare(f.xattrs.empty());
 }
 
 FakeMds::Answer FakeMds::attr(uint64_t ino) {

@@ -36,6 +36,7 @@ struct FakeFile {
   uint64_t size = 0, changeVersion = 1, dataVersion = 1;
   int64_t atimeNs = 0, mtimeNs = 0, ctimeNs = 0;
   std::string target;  // symbolic links
+  std::map<std::string, std::string> xattrs;
   bool tailUnclean = false;
   std::map<uint32_t, uint64_t> chunks;  // index -> chunk
 };
@@ -68,6 +69,7 @@ class FakeMds final : public RpcHandler {
     schema::LockSpace space{};
     schema::LockType type{};
     uint64_t start = 0, end = 0, id = 0;
+    bool gone = false;
   };
   std::vector<AskedLock> asked, reclaimedLocks;  // reclaimed: the latest
   std::vector<uint64_t> canceled;

@@ -291,6 +291,26 @@ TEST_CASE("locks: nobody is refused for a lock that its holder is just giving up
   CHECK(rig.c.probes.size() == 1);
 }
 
+TEST_CASE("locks: what was asked for by somebody who is gone is not had by anybody") {
+  LockRig rig;
+  REQUIRE(rig.a.outcome(rig.ino, kWrite) == Outcome::GRANTED);
+  rig.a.answersProbes = false;
+  auto asked = rig.b.startAsk(LockClient::asking(rig.ino, kWrite, 0, 9, 0));
+  rig.world.run(100ms);
+  REQUIRE(rig.a.probes.size() == 1);
+  CHECK_FALSE(asked->has_value());
+  rig.b.startAsk([&](auto r) {
+    LockClient::asking(rig.ino, kUnlock, 0, kLastLockByte, 0)(r);
+    r.getLock().setGone(true);
+  });
+  REQUIRE(rig.until([&] { return asked->has_value(); }));
+  CHECK((*asked)->reply().getLock().getOutcome() == Outcome::CONFLICT);
+  rig.a.outcome(rig.ino, kUnlock);
+  rig.a.answerProbe(rig.ino);
+  CHECK(rig.c.outcome(rig.ino, kWrite) == Outcome::GRANTED);
+  CHECK(rig.b.probes.empty());
+}
+
 TEST_CASE("locks: what is free, or is waited for, costs no probe") {
   LockRig rig;
   REQUIRE(rig.a.outcome(rig.ino, kWrite) == Outcome::GRANTED);
