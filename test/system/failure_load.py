@@ -5,31 +5,16 @@ Small files that are written, synced and read again; 4 KiB blocks of a large fil
 kernel's cache. Runs until STOP-FILE exists, checks everything once more and prints one line of JSON:
 {"operations": N, "longest": SECONDS, "of": NAME, "wrong": [...], "errors": [...]}.
 """
-import json
 import os
 import random
 import sys
 import threading
-import time
+
+from load_report import Report
 
 root, stop_file = sys.argv[1:]
-lock = threading.Lock()
-report = {"operations": 0, "longest": 0.0, "of": "", "wrong": [], "errors": []}
-
-
-def timed(name, operation):
-    began = time.monotonic()
-    try:
-        return operation()
-    except OSError as error:
-        report["errors"].append(f"{name}: {error}")
-        return None
-    finally:
-        took = time.monotonic() - began
-        with lock:
-            report["operations"] += 1
-            if took > report["longest"]:
-                report["longest"], report["of"] = took, name
+report = Report(stop_file)
+timed = report.timed
 
 
 def running():
@@ -60,11 +45,11 @@ def small_files(number):
         timed("write and fsync of a small file", lambda p=path, d=data: write_file(p, d))
         written[path] = data
         if timed("read of a small file", lambda p=path: read_file(p)) not in (data, None):
-            report["wrong"].append(path)
+            report.wrong(path)
         n += 1
     for path, data in written.items():
         if read_file(path) != data:
-            report["wrong"].append(path + " in the end")
+            report.wrong(path + " in the end")
 
 
 def blocks(number):
@@ -83,10 +68,10 @@ def blocks(number):
         other = pick.choice(list(written))
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         if timed("pread", lambda b=other: os.pread(fd, 4096, b * 4096)) not in (written[other], None):
-            report["wrong"].append(f"block {other}")
+            report.wrong(f"block {other}")
     for block, data in written.items():
         if os.pread(fd, 4096, block * 4096) != data:
-            report["wrong"].append(f"block {block} in the end")
+            report.wrong(f"block {block} in the end")
     os.close(fd)
 
 
@@ -95,4 +80,4 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-print(json.dumps(report))
+report.say()

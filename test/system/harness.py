@@ -86,6 +86,14 @@ def need(*programs):
             skip(f"{program} is not installed; tools/install-deps installs it")
 
 
+def write(path, data):
+    """Acknowledged and durable when it returns."""
+    with open(path, "wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+
+
 class Cluster:
     """An embedded cluster in a directory of its own under the build directory, taken down at exit."""
 
@@ -129,8 +137,16 @@ class Cluster:
     def status(self):
         return json.loads(sh([CAIRN, "status", "--json", "--data", self.data], timeout=30))
 
+    def whole(self):
+        """Whether every group has all its copies."""
+        return all(p["pgs"]["clean"] == sum(p["pgs"].values()) for p in self.status()["pools"])
+
     def cairn(self, *words):
         return sh([CAIRN, *words], timeout=60)
+
+    def admin(self, *words):
+        """What is said to this cluster, and not of a path."""
+        return self.cairn(*words, "--data", self.data)
 
     def pid(self, name):
         with open(os.path.join(self.data, "run", name + ".pid"), encoding="ascii") as f:

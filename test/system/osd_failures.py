@@ -1,4 +1,5 @@
 """Ways in which OSDs fail, and what is to be true meanwhile and afterwards."""
+import atexit
 import errno
 import json
 import mmap
@@ -18,10 +19,27 @@ LOAD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "failure_load.py
 
 class Load:
     def __init__(self, cluster, root):
-        self.stop_file = os.path.join(cluster.root, "stop")
-        if os.path.exists(self.stop_file):
-            os.unlink(self.stop_file)
-        self.process = subprocess.Popen([sys.executable, LOAD, root, self.stop_file], stdout=subprocess.PIPE)
+        self.begin(cluster.root, LOAD, root)
+
+    def begin(self, directory, program, *roots):
+        self.stop_file = os.path.join(directory, "stop")
+        for left in (self.stop_file, self.stop_file + ".progress"):
+            if os.path.exists(left):
+                os.unlink(left)
+        self.process = subprocess.Popen([sys.executable, program, *roots, self.stop_file], stdout=subprocess.PIPE)
+        atexit.register(self.process.kill)  # when the test fails before it is ended
+
+    def operations(self):
+        try:
+            with open(self.stop_file + ".progress", encoding="ascii") as f:
+                return int(f.readline() or 0)
+        except OSError:
+            return 0
+
+    def works(self, count=50, seconds=60):
+        """Waits until it has done so many operations more."""
+        until = self.operations() + count
+        eventually(lambda: self.operations() >= until, f"the load goes on, to {until} operations", seconds)
 
     def end(self):
         with open(self.stop_file, "wb"):
@@ -104,14 +122,14 @@ class Failures:
         """A deep scrub of everything; what it found since the daemons were started."""
         cluster = self.cluster
         before = self.scrubbed()
-        cluster.cairn("scrub", "start", "--data", cluster.data)
+        cluster.admin("scrub", "start")
         # The daemons say how far they are with their next heartbeat.
         eventually(lambda: self.scrubbed()["groups_left"] > 0 or self.scrubbed()["errors_found"] > before["errors_found"],
                    "the scrub has begun", 10)
         return eventually(lambda: (lambda s: s if s["groups_left"] == 0 else None)(self.scrubbed()), "the scrub is done", 300)
 
     def scrubbed(self):
-        return json.loads(self.cluster.cairn("scrub", "status", "--json", "--data", self.cluster.data))
+        return json.loads(self.cluster.admin("scrub", "status", "--json"))
 
     def beyond_repair(self):
         """One block is damaged wherever it is: it is an error to read, and said by its name and place."""
@@ -198,10 +216,10 @@ class Failures:
             cluster.kill(name)
             shutil.rmtree(os.path.join(cluster.data, name))
             eventually(self.noticed, "the cluster notices", 30)
-            cluster.cairn("osd", "out", str(osd), "--data", cluster.data)
+            cluster.admin("osd", "out", str(osd))
             cluster.up()  # makes an empty store, which is another OSD to the cluster
             eventually(self.whole, "everything has all its copies again", 180)
-            cluster.cairn("osd", "rm", str(osd), "--data", cluster.data)
+            cluster.admin("osd", "rm", str(osd))
         finally:
             load.end()
         check(cluster.status()["health"] == "ok", "healthy")

@@ -7,7 +7,6 @@ mount's change is acknowledged it must not be the old answer any more. To wait i
 """
 import atexit
 import ctypes
-import json
 import mmap
 import os
 import signal
@@ -16,7 +15,8 @@ import subprocess
 import sys
 import time
 
-from harness import BUILD, CAIRN, CAIRN_MDS, CAIRN_OSD, SANITIZED, check, check_reports, eventually, need, say, sh, skip
+from harness import CAIRN_MDS, CAIRN_OSD, SANITIZED, check, eventually, need, say, skip, write
+from namespaces import Cable, Programs
 
 PAGE = 4096
 LEASE = 5.0  # mds.client_lease
@@ -26,119 +26,51 @@ UMOUNT_NOFOLLOW = 8
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Cut:
-    """Servers and a mount on one side of a cable, another mount on the other side."""
+class Cut(Programs):
+    """Servers and a mount at one end of a cable, another mount at the other end."""
 
     def __init__(self, name, osds=2):
-        self.root = os.path.join(BUILD, "system", name)
-        self.near, self.far = (f"cairn-{side}-{os.getpid()}" for side in ("near", "far"))
-        self.processes = {}
-        self.a, self.b = (os.path.join(self.root, d) for d in ("mnt-near", "mnt-far"))
-        self.osds = osds
-        atexit.register(self.destroy)
-        subprocess.run(["umount", "-l", self.a, self.b], capture_output=True, check=False)
-        sh(["rm", "-rf", self.root])
-        for d in (self.a, self.b):
-            os.makedirs(d)
-        for ns in (self.near, self.far):
-            if subprocess.run(["ip", "netns", "add", ns], capture_output=True, check=False).returncode != 0:
-                skip("network namespaces cannot be made here: run as root")
-            sh(["ip", "-n", ns, "link", "set", "lo", "up"])
-        sh(["ip", "link", "add", "cable", "netns", self.near, "type", "veth", "peer", "name", "cable", "netns", self.far])
-        for ns, address in ((self.near, "192.0.2.1/24"), (self.far, "192.0.2.2/24")):
-            sh(["ip", "-n", ns, "address", "add", address, "dev", "cable"])
-            sh(["ip", "-n", ns, "link", "set", "cable", "up"])
-
-    def start(self, name, ns, *command):
-        """A program that says on a descriptor that it is ready."""
-        ours, theirs = os.pipe()
-        with open(os.path.join(self.root, name + ".log"), "ab") as log:
-            self.processes[name] = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{ns}", *command, "--ready-fd", str(theirs)],
-                pass_fds=[theirs], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        os.close(theirs)
-        with os.fdopen(ours) as f:
-            check(f.readline().startswith("ready"), f"{name} does not start")
+        self.osds = [f"osd{i}" for i in range(osds)]
+        places = {program: "near" for program in ("mds", *self.osds, "mount-near")} | {"mount-far": "far"}
+        super().__init__(name, Cable("near", "far"), ("mount-near", "mount-far"), places)
+        self.a, self.b = self.mounts.values()
 
     def up(self):
-        mds = "192.0.2.1:7400"
-        self.start("mds", self.near, CAIRN_MDS, "--set", f"mds.data={self.root}/mds", "--set", f"mds.listen={mds}",
-                   "--set", f"mds.replicas={self.osds}", "--set", f"mds.client_lease={int(LEASE * 1000)}ms",
+        self.start("mds", CAIRN_MDS, "--set", f"mds.data={self.root}/mds", "--set", f"mds.listen={self.mds}",
+                   "--set", f"mds.replicas={len(self.osds)}", "--set", f"mds.client_lease={int(LEASE * 1000)}ms",
                    "--set", "mds.metrics_listen=")
-        for i in range(self.osds):
-            self.start(f"osd{i}", self.near, CAIRN_OSD, "--set", f"osd.data={self.root}/osd{i}", "--set", f"osd.mds={mds}",
-                       "--set", f"osd.listen=192.0.2.1:{7410 + i}", "--set", "osd.size=1GiB", "--set", "osd.metrics_listen=")
-        self.mds = mds
-        eventually(lambda: self.status()["health"] == "ok", "the cluster is healthy", 60)
-        self.mount_near()
-        self.mount_far()
-
-    def status(self):
-        return json.loads(sh(["nsenter", f"--net=/run/netns/{self.near}", CAIRN, "status", "--json", "--cluster", self.mds], timeout=60))
-
-    def mount_near(self):
-        self.start("mount-near", self.near, CAIRN, "mount", "--foreground", self.mds, self.a)
-
-    def mount_far(self):
-        self.start("mount-far", self.far, CAIRN, "mount", "--foreground", self.mds, self.b)
-
-    def umount(self, name, directory):
-        sh(["umount", directory], timeout=60)
-        check(self.processes.pop(name).wait(60) == 0, f"{name} ends in order")
+        for i, osd in enumerate(self.osds):
+            self.start(osd, CAIRN_OSD, "--set", f"osd.data={self.root}/{osd}", "--set", f"osd.mds={self.mds}",
+                       "--set", f"osd.listen={self.machines.address('near')}:{7410 + i}", "--set", "osd.size=1GiB",
+                       "--set", "osd.metrics_listen=")
+        eventually(self.whole, "the cluster is healthy", 60)
+        for program in self.mounts:
+            self.mount(program)
 
     def cut(self):
-        sh(["ip", "-n", self.far, "link", "set", "cable", "down"])
+        self.machines.cut()
 
     def heal(self):
-        sh(["ip", "-n", self.far, "link", "set", "cable", "up"])
+        self.machines.heal()
 
     def down(self):
-        self.umount("mount-far", self.b)
-        self.umount("mount-near", self.a)
-        for name in sorted(self.processes, reverse=True):  # OSDs before the MDS
-            self.processes[name].terminate()
-            check(self.processes[name].wait(60) == 0, f"{name} ends in order")
-        self.processes.clear()
-
-    def show_logs(self):
-        for name in sorted(os.listdir(self.root)):
-            if name.endswith(".log"):
-                with open(os.path.join(self.root, name), errors="replace", encoding="utf-8") as f:
-                    print(f"--- {name}\n{f.read()[-3000:]}", flush=True)
+        for program in reversed(self.mounts):
+            self.umount(program)
+        for program in (*self.osds, "mds"):
+            self.stop(program)
 
     def destroy(self):
         # In order, if that is possible: of a mount that is killed, a thread may wait in the kernel for what nobody answers then.
-        subprocess.run(["ip", "-n", self.far, "link", "set", "cable", "up"], capture_output=True, check=False)
+        if self.processes:
+            self.heal()
         subprocess.run(["umount", "-l", self.a, self.b], capture_output=True, check=False)
-        for name in ("mount-near", "mount-far"):
-            if name in self.processes:
+        for program in self.mounts:
+            if program in self.processes:
                 try:
-                    self.processes[name].wait(20)
+                    self.processes[program].wait(20)
                 except subprocess.TimeoutExpired:
-                    print(f"{name} does not end", flush=True)
-        for process in self.processes.values():
-            process.kill()
-        for ns in (self.near, self.far):
-            subprocess.run(["ip", "netns", "delete", ns], capture_output=True, check=False)
-
-    def __enter__(self):
-        self.up()
-        return self
-
-    def __exit__(self, kind, value, trace):
-        if kind is None:
-            self.down()
-            check_reports()
-        else:
-            self.show_logs()
-
-
-def write(path, data):
-    """Acknowledged and durable when it returns."""
-    with open(path, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
+                    print(f"{program} does not end", flush=True)
+        super().destroy()
 
 
 def read(path):
@@ -459,8 +391,8 @@ def unmounted(cut):
     time.sleep(2 * LEASE)
     cut.heal()
     os.close(fd)
-    cut.umount("mount-far", cut.b)
-    cut.mount_far()
+    cut.umount("mount-far")
+    cut.mount("mount-far")
     reader = Process(read_ahead, f"{cut.b}/last")
     check(reader.answer() == "open", "open")
     cut.cut()
@@ -472,7 +404,7 @@ def unmounted(cut):
     check(libc.umount2(cut.b.encode(), UMOUNT_NOFOLLOW) == 0, f"umount2: {os.strerror(ctypes.get_errno())}")
     cut.heal()
     check(cut.processes.pop("mount-far").wait(60) == 0, "it ends in order")
-    cut.mount_far()
+    cut.mount("mount-far")
     check(read(f"{cut.b}/last") == OLD * PAGE * 300, "mounted again")
 
 

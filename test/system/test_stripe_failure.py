@@ -7,7 +7,7 @@ from harness import Cluster, say
 from osd_failures import Failures
 
 with Cluster("stripe_failure", osds=6, osd_size="1GiB") as c:
-    c.cairn("pool", "create", "stripes", "--ec", "4+2", "--min-size", "4", "--data", c.data)
+    c.admin("pool", "create", "stripes", "--ec", "4+2", "--min-size", "4")
     root = os.path.join(c.mount, "striped")
     os.mkdir(root)
     c.cairn("layout", "set", root, "--pool", "stripes")
@@ -17,7 +17,7 @@ with Cluster("stripe_failure", osds=6, osd_size="1GiB") as c:
     osds.fail_and_return(["osd5", "osd6"], signal.SIGKILL)
     osds.all_at_once()
     osds.flipped_bytes("osd2")
-    c.cairn("fsck", "--data", c.data)  # which fails if it has something to say
+    c.admin("fsck")  # which fails if it has something to say
     osds.lost("osd3")
     c.down()
     c.check_stores()

@@ -7,6 +7,7 @@ import sys
 from harness import CAIRN, SANITIZED, Cluster, check, say, sh
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../torture"))
+import database  # noqa: E402
 import handshake  # noqa: E402
 import model  # noqa: E402
 import racer  # noqa: E402
@@ -31,6 +32,9 @@ with Cluster("torture", osd_size="1GiB") as c:
             for seed in SEEDS[1:]:
                 check(Fsx(used, base, say=say).run(seed, int(500 * SHARE), shrink_seconds=60), "other bytes than were written")
         check(handshake.meet(mounts, int(80 * SHARE), SEEDS[-1], say=say), "the mounts do not agree")
+        for mode in ("wal", "delete"):
+            problems = database.share(mounts, mode, 4, int(60 * SHARE), say=say)
+            check(not problems, "\n".join(problems))
         for used in (mounts[:1], mounts):
             problems = racer.race(used, 3, 8, SEEDS[-1], say=say, memory=4 if SANITIZED else 1)
             check(not problems, "\n".join(problems))

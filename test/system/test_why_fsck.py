@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from harness import CAIRN, Cluster, check, eventually, say, sh
+from harness import CAIRN, Cluster, check, eventually, say, sh, write
 
 WRITER = "import os, sys; f = os.open(sys.argv[1], os.O_WRONLY); os.pwrite(f, b'y' * 9000, 0); os.fsync(f)"
 
@@ -20,22 +20,10 @@ def ask(*words):
     return result.returncode, result.stdout + result.stderr
 
 
-def write(path, data):
-    with open(path, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-
-
 def why(path):
     code, out = ask("why", path)
     say(f"  why: {out.strip()}")
     return code, out
-
-
-def whole(cluster):
-    counts = cluster.status()["pools"][0]["pgs"]
-    return counts["clean"] == sum(counts.values())
 
 
 def why_served(cluster):
@@ -65,9 +53,9 @@ def why_too_few(cluster):
     say("why, of a write that needs an OSD which is down")
     path = os.path.join(cluster.mount, "file")
     # Not while a group has fewer, which may be for a moment after the start.
-    eventually(lambda: whole(cluster), "all groups have their copies", 60)
-    cluster.cairn("pool", "set", "default", "min-size=2", "--data", cluster.data)
-    eventually(lambda: whole(cluster), "all groups have their copies", 60)
+    eventually(cluster.whole, "all groups have their copies", 60)
+    cluster.admin("pool", "set", "default", "min-size=2")
+    eventually(cluster.whole, "all groups have their copies", 60)
     cluster.kill("osd2")
     with subprocess.Popen([sys.executable, "-c", WRITER, path]) as writer:
         code, out = eventually(lambda: (lambda r: r if r[0] == 1 and "down since" in r[1] else None)(ask("why", path)),

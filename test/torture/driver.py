@@ -102,8 +102,8 @@ class Driver:
 
     def look_at_owner(self, mount, user, path, follow=True):
         """Known: Linux asks a FUSE filesystem for the attributes before stat(2) and before access to a file, but not before
-        it decides who may change them, or whether a truncation takes S_ISUID away; after a chown or chmod elsewhere somebody
-        has to look first."""
+        it decides who may change them or make hard links, or whether a truncation takes S_ISUID away; after a chown or chmod
+        elsewhere somebody has to look first."""
         if user != 0:
             self.look_first(mount, user, path, follow)
 
@@ -122,6 +122,7 @@ class Driver:
         os.symlink(target, path, dir_fd=fd)
 
     def link(self, mount, user, path, new, follow):
+        self.look_at_owner(mount, user, path, follow)
         (a, path), (b, new) = self.at(mount, path), self.at(mount, new)
         os.link(path, new, src_dir_fd=a, dst_dir_fd=b, follow_symlinks=follow)
 

@@ -18,6 +18,7 @@ import random
 import signal
 import struct
 import sys
+import threading
 import time
 import traceback
 import zlib
@@ -204,6 +205,8 @@ ACTIONS = {
     "read_register": lambda fds, *a: read_register(*a),
     "count_mapped": lambda fds, *a: count_mapped(fds, *a),
     "pass_mapped": lambda fds, *a: pass_mapped(fds, *a),
+    "lengthen": lambda fds, *a: lengthen(*a),
+    "read_last": lambda fds, *a: read_last(*a),
     "churn": lambda fds, *a: churn(*a),
     "watch": lambda fds, *a: watch(*a),
 }
@@ -446,6 +449,55 @@ def registers(one, other, rounds, dice):
     return ", ".join(f"{k} {looks} looks at {steps} states" for k, (looks, steps) in seen.items())
 
 
+def lengthen(rounds):
+    """Appends pages, each of which says where it is."""
+    await_reader()
+    fd = os.open("longer", os.O_WRONLY)
+    for page in range(1, rounds + 1):
+        os.pwrite(fd, struct.pack("Q", page) * 512, 4096 * page)
+        set_counter(COMPLETED, page)
+    os.close(fd)
+
+
+def read_last(rounds):
+    """Reads the last page that is there while another thread writes the first one all the time. Linux takes up no size that it
+    is told while it writes."""
+    fd = os.open("longer", os.O_RDWR)
+    done = threading.Event()
+
+    def write_first():
+        while not done.is_set():
+            os.pwrite(fd, bytes(4096), 0)
+    writer = threading.Thread(target=write_first)
+    writer.start()
+    set_counter(READY, 1)
+    looks = page = 0
+    try:
+        while page < rounds:
+            page = counter(COMPLETED)
+            data = os.pread(fd, 4096, 4096 * page)
+            check(data == struct.pack("Q", page) * 512, f"page {page}: {len(data)} bytes, {data[:8].hex()}")
+            end = os.lseek(fd, 0, os.SEEK_END)
+            check(end >= 4096 * (page + 1), f"page {page} is there, and the file ends at {end}")
+            looks += 1
+    finally:
+        done.set()
+        writer.join()
+        os.close(fd)
+    return looks
+
+
+def grown(one, other, rounds, dice):
+    """One appends, the other reads what is new while it writes to the file as well."""
+    one.do("put", "longer", bytes(4096))
+    for k in (COMPLETED, READY):
+        set_counter(k, 0)
+    one.start("lengthen", rounds)
+    other.start("read_last", rounds)
+    one.wait()
+    return f"{other.wait()} looks"
+
+
 STABLE, WINDOW = 300, 40
 
 
@@ -543,7 +595,7 @@ def mapped(one, other, rounds, dice):
 
 
 SEQUENTIAL = (closed, opened, names, attributes, winners)
-CONCURRENT = (appends, registers, listings, mapped)
+CONCURRENT = (appends, registers, grown, listings, mapped)
 
 
 def meet(mounts, rounds, seed, only="", say=print):

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""A load on one file through two mounts: shared_load.py DIRECTORY DIRECTORY STOP-FILE
+
+Each 4 KiB slot holds one number, repeated, which only grows. Each mount has threads that write (and sync) and threads that
+read. A read returns a whole slot, or one that is being written on the same mount; a number that is not older than what was
+acknowledged before the read began, or what any read had returned before; and none that nobody has written. Prints what
+failure_load.py does.
+"""
+import os
+import random
+import struct
+import sys
+import threading
+
+from load_report import Report
+
+SLOTS, BYTES = 8, 4096
+first, second, stop_file = sys.argv[1:]
+slots = [{"begun": 0, "seen": 0, "writing": False, "writer": ""} for _ in range(SLOTS)]
+report = Report(stop_file)
+lock, timed = report.lock, report.timed
+
+
+def write(fd, n, number):
+    os.pwrite(fd, struct.pack("Q", number) * (BYTES // 8), n * BYTES)
+    os.fdatasync(fd)
+    return True
+
+
+def work(directory, seed):
+    pick = random.Random(seed)
+    fd = os.open(os.path.join(directory, "slots"), os.O_RDWR | os.O_CREAT)
+    where = os.path.basename(directory)
+    while not os.path.exists(stop_file):
+        n = pick.randrange(SLOTS)
+        slot = slots[n]
+        with lock:
+            writes = pick.random() < 0.5 and not slot["writing"]
+            if writes:
+                slot["writing"] = True
+                slot["begun"] += 1
+                slot["writer"] = where
+            number, least = slot["begun"], slot["seen"]
+        if writes:
+            done = timed(f"write and fdatasync of a shared slot on {where}", lambda: write(fd, n, number))
+            with lock:
+                slot["writing"] = False
+                if done:
+                    slot["seen"] = max(slot["seen"], number)
+            continue
+        data = timed(f"read of a shared slot on {where}", lambda: os.pread(fd, BYTES, n * BYTES))
+        if data is None or (not data and least == 0):
+            continue
+        got = set(struct.unpack(f"{len(data) // 8}Q", data))
+        with lock:
+            # Linux lets a read and a write of one machine meet in a page; those of two never do.
+            torn = len(got) != 1 and not (slot["writer"] == where and max(got) == slot["begun"])
+            if not got or torn or not least <= min(got) <= slot["begun"]:
+                report.wrong(f"slot {n} on {where}: {sorted(got)[:4]}, not in {least}..{slot['begun']}")
+            else:
+                slot["seen"] = max(slot["seen"], min(got))
+    os.close(fd)
+
+
+for existing in (first, second):
+    path = os.path.join(existing, "slots")
+    if os.path.exists(path):
+        os.unlink(path)
+threads = [threading.Thread(target=work, args=(d, n)) for n, d in enumerate((first, second, first, second))]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+report.say()
