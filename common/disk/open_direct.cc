@@ -118,11 +118,12 @@ Result<void> lockFile(const std::string& path, int fd) {
 }
 
 // fallocate(2) on ext4 takes all the free space before it finds that there is too little; so ask
-// first. Only fallocate itself is the judge in the end: others allocate at the same time.
+// first. Only fallocate itself is the judge in the end: others allocate at the same time. What the
+// filesystem keeps for some user is not for us, also where we are that user.
 Result<void> reserveSpace(const std::string& path, int fd, uint64_t bytes) {
   struct statfs fs{};
   if (::fstatfs(fd, &fs) != 0) return fail(errnoError(errno, "cannot look at " + path));
-  uint64_t freeBytes = static_cast<uint64_t>(fs.f_bfree) * static_cast<uint64_t>(fs.f_bsize);
+  uint64_t freeBytes = uint64_t{fs.f_bavail} * static_cast<uint64_t>(fs.f_frsize);
   int err = freeBytes < bytes ? ENOSPC : 0;
   while (err == 0 && ::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) != 0)
     if (errno != EINTR) err = errno;

@@ -97,7 +97,7 @@ def write(path, data):
 class Cluster:
     """An embedded cluster in a directory of its own under the build directory, taken down at exit."""
 
-    def __init__(self, name, osds=3, replicas=3, osd_size="2GiB", mounted=True):
+    def __init__(self, name, osds=3, replicas=3, osd_size="1GiB", mounted=True):
         if not os.path.exists("/dev/fuse"):
             skip("no /dev/fuse on this machine: modprobe fuse")
         self.root = os.path.join(BUILD, "system", name)

@@ -8,7 +8,7 @@ from harness import Cluster, check, need, say, sh
 need("git", "fio", "dbench")
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-with Cluster("apps") as c:
+with Cluster("apps", osd_size="2GiB") as c:
     m = c.mount
     for mode in ("delete", "wal"):
         say(f"SQLite, a thousand transactions, journal_mode={mode}")

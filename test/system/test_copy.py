@@ -7,7 +7,7 @@ from harness import Cluster, check, eventually, say, sh
 
 MIB = 1 << 20
 SIZE = 200 * MIB + 12345  # four chunks, and an end inside a block
-with Cluster("copy", osds=3, replicas=2, osd_size="1GiB") as c:
+with Cluster("copy", osds=3, replicas=2) as c:
     m = c.mount
 
     def used():

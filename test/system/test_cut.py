@@ -41,7 +41,7 @@ class Cut(Programs):
                    "--set", "mds.metrics_listen=")
         for i, osd in enumerate(self.osds):
             self.start(osd, CAIRN_OSD, "--set", f"osd.data={self.root}/{osd}", "--set", f"osd.mds={self.mds}",
-                       "--set", f"osd.listen={self.machines.address('near')}:{7410 + i}", "--set", "osd.size=1GiB",
+                       "--set", f"osd.listen={self.machines.address('near')}:{7410 + i}", "--set", "osd.size=512MiB",
                        "--set", "osd.metrics_listen=")
         eventually(self.whole, "the cluster is healthy", 60)
         for program in self.mounts:

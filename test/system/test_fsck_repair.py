@@ -93,7 +93,7 @@ def outcomes(found):
     return sorted((f["trouble"], f["chunk"], f["repair"]["done"]) for f in found["findings"])
 
 
-with Cluster("fsck_repair", osds=3, replicas=2, osd_size="1GiB") as c:
+with Cluster("fsck_repair", osds=3, replicas=2) as c:
     r = Repair(c)
     choose = random.Random(5)
     keepers = [os.path.join(root, "kept") for root in r.roots]

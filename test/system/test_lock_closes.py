@@ -211,7 +211,7 @@ def spinning(here, there):
     os.close(b)
 
 
-with Cluster("lock_closes", osds=1, replicas=1) as cluster:
+with Cluster("lock_closes", osds=1, replicas=1, osd_size="512MiB") as cluster:
     first, second = cluster.mount, os.path.join(cluster.root, "mnt2")
     os.makedirs(second)
     sh([CAIRN, "mount", cluster.status()["mds"][0]["addr"], second], timeout=60)

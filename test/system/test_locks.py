@@ -473,7 +473,7 @@ def server_of(directory):
     return found[0]
 
 
-with Cluster("locks") as cluster:
+with Cluster("locks", osd_size="512MiB") as cluster:
     first, second = cluster.mount, os.path.join(cluster.root, "mnt2")
     os.makedirs(second)
     mds = cluster.status()["mds"][0]["addr"]

@@ -41,7 +41,7 @@ class Partition(Programs):
         for osd in OSDS:
             self.start(osd, CAIRN_OSD, "--set", f"osd.data={self.root}/{osd}", "--set", f"osd.mds={self.mds}",
                        "--set", f"osd.listen={self.machines.address(osd)}:7410", "--set", f"osd.host={osd}",
-                       "--set", "osd.size=1GiB", "--set", "osd.metrics_listen=")
+                       "--set", "osd.size=512MiB", "--set", "osd.metrics_listen=")
         eventually(self.whole, "the cluster is healthy", 60)
         for client in CLIENTS:
             self.mount(client)

@@ -35,7 +35,7 @@ class Paused:
         check("moves    paused" in self.cluster.admin("status"), "in words, too")
 
 
-with Cluster("rebalance", osds=3, replicas=2, osd_size="1GiB") as c:
+with Cluster("rebalance", osds=3, replicas=2) as c:
     p = Paused(c)
     pick = random.Random(3)
     for n in range(80):

@@ -5,7 +5,7 @@ import os
 from harness import Cluster, check, eventually, say, sh
 
 MIB = 1 << 20
-with Cluster("space", osds=3, replicas=2, osd_size="1GiB") as c:
+with Cluster("space", osds=3, replicas=2) as c:
     m = c.mount
 
     def free():

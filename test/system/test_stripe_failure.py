@@ -6,7 +6,7 @@ import signal
 from harness import Cluster, say
 from osd_failures import Failures
 
-with Cluster("stripe_failure", osds=6, osd_size="1GiB") as c:
+with Cluster("stripe_failure", osds=6, osd_size="512MiB") as c:
     c.admin("pool", "create", "stripes", "--ec", "4+2", "--min-size", "4")
     root = os.path.join(c.mount, "striped")
     os.mkdir(root)

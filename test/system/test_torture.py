@@ -20,7 +20,7 @@ SHARE = 0.25 if SANITIZED else 1.0
 CHUNK_BORDER = 67_000_000  # 64 MiB is in the window of fsx from here
 
 model.prepare()
-with Cluster("torture", osd_size="1GiB") as c:
+with Cluster("torture") as c:
     mounts = [c.mount, os.path.join(c.root, "mnt2")]
     os.makedirs(mounts[1])
     sh([CAIRN, "mount", c.status()["mds"][0]["addr"], mounts[1]], timeout=60)
