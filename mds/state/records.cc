@@ -46,6 +46,29 @@ bool hasDevice(uint32_t mode) {
   return S_ISCHR(mode) || S_ISBLK(mode);
 }
 
+template <class Id>
+std::string encodeIds(const std::vector<Id>& ids) {
+  Encoder out;
+  out.u8(kRecordVersion).varint(ids.size());
+  for (Id id : ids) out.varint(id.value);
+  return out.take();
+}
+
+template <class Id>
+Result<std::vector<Id>> decodeIds(std::string_view key, std::string_view value) {
+  uint8_t version;
+  Decoder in = open(value, version);
+  std::vector<Id> ids;
+  for (uint64_t n = in.varint(); n > 0 && !in.failed(); --n) {
+    if constexpr (sizeof(Id::value) == sizeof(uint32_t))
+      ids.emplace_back(in.varint32());
+    else
+      ids.emplace_back(in.varint());
+  }
+  if (version != kRecordVersion || !in.done()) return fail(damaged(key, version));
+  return ids;
+}
+
 }  // namespace
 
 std::string encodeInode(const Inode& i) {
@@ -156,20 +179,11 @@ Result<std::string> decodeXattr(std::string_view key, std::string_view value) {
 }
 
 std::string encodeOrphan(const std::vector<SessionId>& holders) {
-  Encoder out;
-  out.u8(kRecordVersion).varint(holders.size());
-  for (auto id : holders) out.varint(id.value);
-  return out.take();
+  return encodeIds(holders);
 }
 
 Result<std::vector<SessionId>> decodeOrphan(std::string_view key, std::string_view value) {
-  uint8_t version;
-  Decoder in = open(value, version);
-  std::vector<SessionId> holders;
-  uint64_t n = in.varint();
-  for (; n > 0 && !in.failed(); --n) holders.emplace_back(in.varint());
-  if (version != kRecordVersion || !in.done()) return fail(damaged(key, version));
-  return holders;
+  return decodeIds<SessionId>(key, value);
 }
 
 std::string encodeSession(const SessionInfo& s) {
@@ -330,19 +344,11 @@ Result<void> decodePause(std::string_view key, std::string_view value) {
 }
 
 std::string encodeAway(const std::vector<OsdId>& away) {
-  Encoder out;
-  out.u8(kRecordVersion).varint(away.size());
-  for (auto id : away) out.varint(id.value);
-  return out.take();
+  return encodeIds(away);
 }
 
 Result<std::vector<OsdId>> decodeAway(std::string_view key, std::string_view value) {
-  uint8_t version;
-  Decoder in = open(value, version);
-  std::vector<OsdId> away;
-  for (uint64_t n = in.varint(); n > 0 && !in.failed(); --n) away.emplace_back(in.varint32());
-  if (version != kRecordVersion || !in.done()) return fail(damaged(key, version));
-  return away;
+  return decodeIds<OsdId>(key, value);
 }
 
 std::string encodeOsd(const OsdEntry& o) {

@@ -155,10 +155,7 @@ Task<Result<Equalizer::Progress>> Equalizer::compareDamaged(const GroupRef& grou
                           one.error());
     }
     CO_TRY(one);
-    progress.sent += one->sent;
-    progress.changed |= one->changed;
-    progress.theirEnd = std::max(progress.theirEnd, one->theirEnd);
-    progress.theirVersion = std::max(progress.theirVersion, one->theirVersion);
+    progress += *one;
   }
   co_return progress;
 }

@@ -13,6 +13,8 @@
 // ended.
 #pragma once
 
+#include <algorithm>
+
 #include "osd/service/chunk_table.h"
 #include "osd/service/healer.h"
 #include "osd/service/member_calls.h"
@@ -49,6 +51,14 @@ class Equalizer {
     bool changed = false;       // the member was sent something, and so our number
     uint32_t theirEnd = 0;      // behind the member's last stored block
     ChunkVersion theirVersion;  // before; 0 if it has not the chunk
+
+    Progress& operator+=(const Progress& more) {
+      sent += more.sent;
+      changed |= more.changed;
+      theirEnd = std::max(theirEnd, more.theirEnd);
+      theirVersion = std::max(theirVersion, more.theirVersion);
+      return *this;
+    }
   };
   // Makes a locked stretch of the member's chunk what `ours` is.
   Task<Result<Progress>> level(const GroupRef& group, ChunkId chunk, OsdId member, BlockRange range,

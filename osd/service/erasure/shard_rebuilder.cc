@@ -80,10 +80,7 @@ Task<Result<Equalizer::Progress>> ShardRebuilder::levelDamaged(GroupRef group, C
     auto some = good ? co_await equalizer_.level(group, chunk, member, one, *good, version)
                      : co_await equalizer_.lose(group, chunk, member, row, version, good.error());
     CO_TRY(some);
-    all.sent += some->sent;
-    all.changed |= some->changed;
-    all.theirEnd = std::max(all.theirEnd, some->theirEnd);
-    all.theirVersion = std::max(all.theirVersion, some->theirVersion);
+    all += *some;
   }
   co_return all;
 }
