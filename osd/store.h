@@ -119,11 +119,15 @@ class Store {
   [[nodiscard]] virtual OsdId osdId() const = 0;
   virtual Task<Result<void>> recordOsdId(OsdId id) = 0;
 
+  // Whether a nearly full store may write over what is stored of more than 512 KiB in parts, of
+  // which a stop leaves the first ones; or says kNoSpace.
+  enum class InParts : uint8_t { kIfNeeded, kNever };
   // Stores whole blocks: `offset` and `data.size()` are multiples of 4 KiB, one CRC per block (the
   // caller has verified them). Makes the chunk if it does not exist, also if it was removed.
   // Mutations of one chunk name one group always: kInvalid otherwise.
   virtual Task<Result<void>> write(ChunkId chunk, uint32_t offset, Buffer data,
-                                   std::vector<uint32_t> crcs, Stamp stamp) = 0;
+                                   std::vector<uint32_t> crcs, Stamp stamp,
+                                   InParts inParts = InParts::kIfNeeded) = 0;
   // Whole blocks; they read as zeros afterwards and their space is free. If the chunk does not
   // exist, nothing happens, and nothing is recorded.
   virtual Task<Result<void>> zero(ChunkId chunk, uint32_t offset, uint32_t length, Stamp stamp) = 0;

@@ -30,7 +30,7 @@ void ChunkIo::sessionOpened(SessionId session) {
 }
 
 Task<Result<InMessage>> ChunkIo::attempt(const ClusterMap& map, ChunkAddr at, const Fill& fill,
-                                         const Buffer& payload, Duration timeout) {
+                                         const std::vector<Buffer>& payload, Duration timeout) {
   const Pool* pool = map.pool(at.pool);
   if (pool == nullptr)
     co_return fail(Errc::kUnavailable, "pool " + std::to_string(at.pool.value) +
@@ -53,7 +53,7 @@ Task<Result<InMessage>> ChunkIo::attempt(const ClusterMap& map, ChunkAddr at, co
   request.setSession(session().value);
   request.setMapEpoch(barrier_.value);
   fill(request);
-  message.addPayload(payload);
+  for (const Buffer& part : payload) message.addPayload(part);
   auto reply = co_await (*link)->call(std::move(message), timeout);
   // Late requests die with their connection, see rpc.capnp.
   if (!reply && reply.error().code == Errc::kTimeout) (*link)->disconnect();
@@ -61,7 +61,7 @@ Task<Result<InMessage>> ChunkIo::attempt(const ClusterMap& map, ChunkAddr at, co
 }
 
 Task<Result<void>> ChunkIo::ask(Kind kind, SessionId session, ChunkAddr at, Fill fill,
-                                Buffer payload, Check take) {
+                                std::vector<Buffer> payload, Check take) {
   Retry retry(env_, stop_, options_.requestTimeout, "osd");
   int damaged = 0;
   // The only one in which it may be sent.
@@ -143,16 +143,24 @@ Task<Result<Buffer>> ChunkIo::read(ChunkAddr at, uint32_t offset, uint32_t lengt
     got = reply.payload();
     return {};
   };
-  CO_TRY(co_await ask(Kind::kQuery, {}, at, std::move(fill), Buffer(), std::move(take)));
+  CO_TRY(co_await ask(Kind::kQuery, {}, at, std::move(fill), {}, std::move(take)));
   co_return got;
 }
 
-Task<Result<void>> ChunkIo::write(ChunkAddr at, uint32_t offset, Buffer data, SessionId session) {
-  CAIRN_ASSERT(!data.empty() && data.size() <= kPieceSize && offset + data.size() <= kChunkSize,
-               "a write lies inside its chunk and is at most one piece");
-  std::vector<uint32_t> crcs = blockCrcs(offset, data.bytes());
+Task<Result<void>> ChunkIo::write(ChunkAddr at, uint32_t offset, std::vector<Buffer> parts,
+                                  SessionId session) {
+  std::vector<uint32_t> crcs;
+  uint32_t length = 0;
+  for (const Buffer& part : parts) {
+    CAIRN_ASSERT(length == 0 || (offset + length) % kBlockSize == 0,
+                 "a block does not lie in two parts");
+    const auto ofPart = blockCrcs(offset + length, part.bytes());
+    crcs.insert(crcs.end(), ofPart.begin(), ofPart.end());
+    length += static_cast<uint32_t>(part.size());
+  }
+  CAIRN_ASSERT(length != 0 && length <= kMaxIoBytes && offset + length <= kChunkSize,
+               "a write lies inside its chunk and fits a message");
   Bytes wire = crcBytes(crcs);
-  auto length = static_cast<uint32_t>(data.size());
   Fill fill = [&](schema::OsdRequest::Builder request) {
     auto write = request.initWrite();
     write.setChunk(at.chunk.value);
@@ -160,7 +168,8 @@ Task<Result<void>> ChunkIo::write(ChunkAddr at, uint32_t offset, Buffer data, Se
     write.setLength(length);
     write.setCrcs({wire.data(), wire.size()});
   };
-  co_return co_await ask(Kind::kMutation, session, at, std::move(fill), std::move(data), anyAnswer);
+  co_return co_await ask(Kind::kMutation, session, at, std::move(fill), std::move(parts),
+                         anyAnswer);
 }
 
 Task<Result<void>> ChunkIo::zero(ChunkAddr at, uint32_t offset, uint32_t length,
@@ -171,7 +180,7 @@ Task<Result<void>> ChunkIo::zero(ChunkAddr at, uint32_t offset, uint32_t length,
     zero.setOffset(offset);
     zero.setLength(length);
   };
-  return ask(Kind::kMutation, session, at, std::move(fill), Buffer(), anyAnswer);
+  return ask(Kind::kMutation, session, at, std::move(fill), {}, anyAnswer);
 }
 
 Task<Result<void>> ChunkIo::allocate(ChunkAddr at, uint32_t offset, uint32_t length,
@@ -182,7 +191,7 @@ Task<Result<void>> ChunkIo::allocate(ChunkAddr at, uint32_t offset, uint32_t len
     allocate.setOffset(offset);
     allocate.setLength(length);
   };
-  return ask(Kind::kMutation, session, at, std::move(fill), Buffer(), anyAnswer);
+  return ask(Kind::kMutation, session, at, std::move(fill), {}, anyAnswer);
 }
 
 Task<Result<void>> ChunkIo::clone(ChunkAddr source, ChunkAddr target, uint32_t offset,
@@ -196,7 +205,7 @@ Task<Result<void>> ChunkIo::clone(ChunkAddr source, ChunkAddr target, uint32_t o
     clone.setTargetOffset(offset);
     clone.setLength(length);
   };
-  return ask(Kind::kMutation, session, target, std::move(fill), Buffer(), anyAnswer);
+  return ask(Kind::kMutation, session, target, std::move(fill), {}, anyAnswer);
 }
 
 bool ChunkIo::sameGroup(ChunkAddr a, ChunkAddr b) const {
@@ -226,7 +235,7 @@ Task<Result<ChunkExtents>> ChunkIo::extents(ChunkAddr at, uint32_t offset) {
       return fail(Errc::kBadMessage, "extents that lead nowhere");
     return {};
   };
-  CO_TRY(co_await ask(Kind::kQuery, {}, at, std::move(fill), Buffer(), std::move(take)));
+  CO_TRY(co_await ask(Kind::kQuery, {}, at, std::move(fill), {}, std::move(take)));
   co_return out;
 }
 

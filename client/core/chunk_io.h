@@ -60,9 +60,11 @@ class ChunkIo {
 
   // At most kPieceSize, whole blocks; exactly `length` bytes. A hole costs no memory.
   Task<Result<Buffer>> read(ChunkAddr at, uint32_t offset, uint32_t length);
-  // At most kPieceSize, any bytes. `data` does not change until it completes. Mutations belong to
-  // `session`, or to the one that is open if none is given.
-  Task<Result<void>> write(ChunkAddr at, uint32_t offset, Buffer data, SessionId session = {});
+  // At most kMaxIoBytes, any bytes, of which all parts but the last end with a block. They do not
+  // change until it completes. Mutations belong to `session`, or to the one that is open if none is
+  // given.
+  Task<Result<void>> write(ChunkAddr at, uint32_t offset, std::vector<Buffer> parts,
+                           SessionId session = {});
   Task<Result<void>> zero(ChunkAddr at, uint32_t offset, uint32_t length, SessionId session = {});
   Task<Result<void>> allocate(ChunkAddr at, uint32_t offset, uint32_t length,
                               SessionId session = {});
@@ -83,10 +85,10 @@ class ChunkIo {
   // Judges an answer: kCorrupt means that it was damaged on the way.
   using Check = std::function<Result<void>(const InMessage&)>;
   enum class Kind : uint8_t { kQuery, kMutation };
-  Task<Result<void>> ask(Kind kind, SessionId session, ChunkAddr at, Fill fill, Buffer payload,
-                         Check take);
+  Task<Result<void>> ask(Kind kind, SessionId session, ChunkAddr at, Fill fill,
+                         std::vector<Buffer> payload, Check take);
   Task<Result<InMessage>> attempt(const ClusterMap& map, ChunkAddr at, const Fill& fill,
-                                  const Buffer& payload, Duration timeout);
+                                  const std::vector<Buffer>& payload, Duration timeout);
   Env& env_;
   const Options& options_;
   MapCache& maps_;

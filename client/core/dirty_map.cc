@@ -140,22 +140,53 @@ bool DirtyMap::pending(uint64_t from, uint64_t to, uint64_t cut) const {
   return false;
 }
 
-DirtyMap::ExtentPtr DirtyMap::next() {
+// One that is being flushed and must be done before.
+DirtyMap::Map::const_iterator DirtyMap::flushingOver(const ExtentPtr& e) const {
+  auto ahead = firstTouching(flushing_, e->from);
+  return ahead != flushing_.end() && ahead->first < e->to ? ahead : flushing_.end();
+}
+
+void DirtyMap::take(const ExtentPtr& e) {
+  unflushed_.erase(e->from);
+  e->state = DirtyExtent::State::kFlushing;
+  flushing_.emplace(e->from, e);
+}
+
+DirtyMap::Run DirtyMap::next(uint64_t most, uint64_t least) {
   while (!queue_.empty()) {
-    ExtentPtr e = std::move(queue_.front());
-    queue_.pop_front();
-    if (e->state != DirtyExtent::State::kQueued) continue;
-    auto ahead = firstTouching(flushing_, e->from);
-    if (ahead != flushing_.end() && ahead->first < e->to) {
-      ahead->second->behind.push_back(std::move(e));
+    const ExtentPtr first = queue_.front();
+    if (first->state != DirtyExtent::State::kQueued) {
+      queue_.pop_front();
       continue;
     }
-    unflushed_.erase(e->from);
-    e->state = DirtyExtent::State::kFlushing;
-    flushing_.emplace(e->from, e);
-    return e;
+    if (auto ahead = flushingOver(first); ahead != flushing_.end()) {
+      ahead->second->behind.push_back(first);
+      queue_.pop_front();
+      continue;
+    }
+    Run run = runFrom(first, most);
+    const uint64_t end = run.back()->to;
+    if (end - first->from < least && end % kChunkSize != 0) return {};
+    // Whoever is not the first is passed over when its own turn in the queue comes.
+    queue_.pop_front();
+    for (const auto& e : run) take(e);
+    return run;
   }
-  return nullptr;
+  return {};
+}
+
+DirtyMap::Run DirtyMap::runFrom(ExtentPtr first, uint64_t most) const {
+  Run run;
+  run.push_back(std::move(first));
+  while (true) {
+    const uint64_t end = run.back()->to;
+    if (end % kPieceSize != 0 || end % kChunkSize == 0) return run;
+    auto it = unflushed_.find(end);
+    if (it == unflushed_.end() || it->second->state != DirtyExtent::State::kQueued ||
+        it->second->to - run.front()->from > most || flushingOver(it->second) != flushing_.end())
+      return run;
+    run.push_back(it->second);
+  }
 }
 
 void DirtyMap::done(const ExtentPtr& e) {

@@ -2,8 +2,9 @@
 //
 // The file is cut into windows of 1 MiB. Inside a window, bytes that adjoin or overlap are kept as
 // one extent in one buffer, aligned like the file, so that a sequential writer's bytes are copied
-// once and leave as whole 1 MiB messages. An extent that is being flushed does not change any more:
-// bytes written over it begin another extent, which is flushed after it.
+// once and leave as whole windows, as many at once as have piled up. An extent that is being
+// flushed does not change any more: bytes written over it begin another extent, which is flushed
+// after it.
 //
 // Invariants
 //   - Idle and queued extents do not overlap each other; nor do those that are being flushed.
@@ -57,8 +58,11 @@ class DirtyMap {
   // Whether bytes below `cut` in [from, to) are not flushed yet.
   [[nodiscard]] bool pending(uint64_t from, uint64_t to, uint64_t cut) const;
 
-  // The next extent to flush, or none. It stays visible until done().
-  ExtentPtr next();
+  // What to flush next, or nothing: queued extents of one chunk, each of which begins where the one
+  // before it fills its window to the end; of `most` bytes at most, unless it is a single one, and
+  // `least` at least, unless it goes to the end of the chunk. They stay visible until done().
+  using Run = std::vector<ExtentPtr>;
+  Run next(uint64_t most, uint64_t least = 0);
   // Its bytes are on the OSDs, or given up.
   void done(const ExtentPtr& extent);
   // Forgets all that is not being flushed. True if there was any.
@@ -81,6 +85,9 @@ class DirtyMap {
   std::vector<ExtentPtr> takeNeighbours(uint64_t window, uint64_t from, uint64_t to);
   ExtentPtr make(uint64_t window, uint64_t from, uint64_t to);
   void queue(const ExtentPtr& extent);
+  [[nodiscard]] Map::const_iterator flushingOver(const ExtentPtr& extent) const;
+  [[nodiscard]] Run runFrom(ExtentPtr first, uint64_t most) const;
+  void take(const ExtentPtr& extent);
   void count(const ExtentPtr& extent);
   void uncount(const ExtentPtr& extent);
 

@@ -7,7 +7,10 @@ namespace cairn::client {
 namespace {
 // For each file: enough for one writer to fill the disks behind it.
 constexpr size_t kFlushes = 128;
-constexpr uint64_t kFlushBytes = 16 * kMiB;
+constexpr uint64_t kFlushBytes = 32 * kMiB;
+// When so much is under way, what is behind it goes in large messages only: they cost the OSDs
+// less.
+constexpr uint64_t kBusyBytes = 8 * kMiB;
 // Within which a process that waits for an answer has taken it up.
 constexpr Duration kTakenUp = 1s;
 }  // namespace
@@ -130,43 +133,46 @@ void File::notePending() {
 
 void File::kick() {
   while (flushesInFlight_ < kFlushes && flushBytesInFlight_ < kFlushBytes) {
-    auto extent = dirty_.next();
-    if (!extent) break;
+    auto run = dirty_.next(kMaxIoBytes, flushBytesInFlight_ < kBusyBytes ? 0 : kMaxIoBytes);
+    if (run.empty()) break;
     ++flushesInFlight_;
-    flushBytesInFlight_ += extent->to - extent->from;
-    core_.scope.spawn(flushExtent(shared_from_this(), std::move(extent)));
+    flushBytesInFlight_ += run.back()->to - run.front()->from;
+    core_.scope.spawn(flush(shared_from_this(), std::move(run)));
   }
 }
 
-Task<void> File::flushExtent(std::shared_ptr<File> self, DirtyMap::ExtentPtr extent) {
+Task<void> File::flush(std::shared_ptr<File> self, DirtyMap::Run run) {
   const uint64_t session = self->core_.leases.session();
+  const uint64_t from = run.front()->from, to = run.back()->to;
   {
     const SessionId accepted = self->core_.io.session();
-    auto lock = co_await self->onDisk_.lock(extent->from, extent->to, true);
-    auto stored = co_await self->store(extent->from, extent->bytes(), accepted);
+    auto lock = co_await self->onDisk_.lock(from, to, true);
+    std::vector<Buffer> parts;
+    for (const auto& extent : run) parts.push_back(extent->bytes());
+    auto stored = co_await self->store(from, std::move(parts), accepted);
     if (session != self->core_.leases.session()) {
       // Lost with the session; loseUnflushed() said so.
     } else if (stored) {
-      self->changedOnDisk(extent->from, extent->to);
-      self->state_.stored(extent->to);
+      self->changedOnDisk(from, to);
+      self->state_.stored(to);
     } else if (stored.error().code != Errc::kCanceled) {
       self->errors_.record(stored.error());
     }
   }
-  self->dirty_.done(extent);
+  for (const auto& extent : run) self->dirty_.done(extent);
   --self->flushesInFlight_;
-  self->flushBytesInFlight_ -= extent->to - extent->from;
+  self->flushBytesInFlight_ -= to - from;
   self->kick();
   self->flushed_.fire();
 }
 
-Task<Result<void>> File::store(uint64_t offset, Buffer data, SessionId session) {
+Task<Result<void>> File::store(uint64_t offset, std::vector<Buffer> parts, SessionId session) {
   const auto index = static_cast<uint32_t>(offset / kChunkSize);
   for (int tries = 1;; ++tries) {
     auto chunk = co_await chunks_.make(index);
     CO_TRY(chunk);
     auto stored =
-        co_await core_.io.write(*chunk, static_cast<uint32_t>(offset % kChunkSize), data, session);
+        co_await core_.io.write(*chunk, static_cast<uint32_t>(offset % kChunkSize), parts, session);
     if (stored || stored.error().code != Errc::kStale || tries == kMaxStale) co_return stored;
     chunks_.doubt(index, *chunk);
   }

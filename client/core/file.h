@@ -212,11 +212,11 @@ class File : public std::enable_shared_from_this<File> {
 
   // file.cc: flushing and committing
   void kick();
-  static Task<void> flushExtent(std::shared_ptr<File> self, DirtyMap::ExtentPtr extent);
+  static Task<void> flush(std::shared_ptr<File> self, DirtyMap::Run run);
   Task<void> drain(uint64_t from, uint64_t to);
   Task<Result<void>> commit(bool sizeOnly);
   // Only in `session`, in which the bytes were accepted.
-  Task<Result<void>> store(uint64_t offset, Buffer data, SessionId session);
+  Task<Result<void>> store(uint64_t offset, std::vector<Buffer> parts, SessionId session);
 
   // file_write.cc
   Result<void> checkMapping(uint64_t lossesBefore);

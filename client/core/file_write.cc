@@ -96,7 +96,9 @@ Task<Result<void>> File::cleanTail() {
 
 Task<Result<void>> File::storePiece(std::shared_ptr<File> self, uint64_t offset, Buffer data,
                                     SessionId session) {
-  co_return co_await self->store(offset, std::move(data), session);
+  std::vector<Buffer> whole;
+  whole.push_back(std::move(data));
+  co_return co_await self->store(offset, std::move(whole), session);
 }
 
 // Durable when it completes: the data always, the size if the file has grown. The time of the

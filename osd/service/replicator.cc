@@ -10,9 +10,6 @@ namespace cairn::osd {
 
 namespace {
 
-// A store takes so much as a whole or not at all.
-constexpr uint32_t kWholeBytes = 512 * kKiB;
-
 // True for a failure that certainly changed nothing. (kUnavailable says nothing of the kind.)
 bool changedNothing(const Error& e) {
   return e.code == Errc::kNoSpace || e.code == Errc::kStale || e.code == Errc::kInvalid ||
@@ -82,10 +79,12 @@ Task<Result<void>> Replicator::apply(Mutation m, Stamp stamp, uint8_t shard) {
   Result<void> done;
   switch (m.kind) {
     case Mutation::Kind::kWrite:
-      // A store that is nearly full may take it in parts: nothing of an older slot may seem to
-      // belong to it then.
-      if (isStaged(m.chunk) && m.length > kWholeBytes)
-        done = co_await store_.zero(m.chunk, m.offset, m.length, stamp);
+      // Of a slot that is written in parts nothing of an older one may seem to belong to it.
+      done = co_await store_.write(
+          m.chunk, m.offset, m.data, m.crcs, stamp,
+          isStaged(m.chunk) ? Store::InParts::kNever : Store::InParts::kIfNeeded);
+      if (done || done.error().code != Errc::kNoSpace || !isStaged(m.chunk)) break;
+      done = co_await store_.zero(m.chunk, m.offset, m.length, stamp);
       if (!done) break;
       done = co_await store_.write(m.chunk, m.offset, std::move(m.data), std::move(m.crcs), stamp);
       break;

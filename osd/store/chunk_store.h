@@ -75,7 +75,7 @@ class ChunkStore final : public Store {
   Task<Result<void>> recordOsdId(OsdId id) override;
 
   Task<Result<void>> write(ChunkId chunk, uint32_t offset, Buffer data, std::vector<uint32_t> crcs,
-                           Stamp stamp) override;
+                           Stamp stamp, InParts inParts) override;
   Task<Result<void>> zero(ChunkId chunk, uint32_t offset, uint32_t length, Stamp stamp) override;
   Task<Result<void>> allocate(ChunkId chunk, uint32_t offset, uint32_t length,
                               Stamp stamp) override;

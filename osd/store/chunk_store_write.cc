@@ -155,7 +155,7 @@ Task<Result<std::vector<PhysRun>>> ChunkStore::takeBlocks(const ChunkMap& chunk,
 // ---- Writing ----
 
 Task<Result<void>> ChunkStore::write(ChunkId chunk, uint32_t offset, Buffer data,
-                                     std::vector<uint32_t> crcs, Stamp stamp) {
+                                     std::vector<uint32_t> crcs, Stamp stamp, InParts inParts) {
   CO_TRY(checkRange(offset, data.size()));
   const uint32_t first = blockOf(offset), count = blockOf(data.size());
   if (crcs.size() != count)
@@ -178,7 +178,8 @@ Task<Result<void>> ChunkStore::write(ChunkId chunk, uint32_t offset, Buffer data
       co_return co_await writeDirect(std::move(record), std::move(data), std::move(*fresh));
     }
     // A full store still takes overwrites, in place through the log.
-    if (there.written == 0) co_return fail(std::move(fresh).error());
+    if (there.written == 0 || (count > kInlineBlocks && inParts == InParts::kNever))
+      co_return fail(std::move(fresh).error());
   }
   // What others name too is not overwritten: it gets places of its own, out of the reserve if need
   // be.

@@ -47,19 +47,20 @@ TEST_CASE("chunk io: a write of an expired session is not sent in the next one")
   REQUIRE(c.write(h, 0, pattern(3 * kMiB, 1)));
   c.holdWrites();
   c.world.run(1s);
-  REQUIRE(watch.writes[old] == 3);
+  const size_t sent = watch.writes[old];
+  REQUIRE(sent != 0);
   c.mds.expire(old);
   REQUIRE(c.run(c.fs->lookup(kRootInode, "other")));
   REQUIRE(c.mds.lastSession == old + 1);
   c.letWrites();
   CHECK_FALSE(c.run(c.fs->fsync(h)));
   c.world.run(5s);
-  CHECK(watch.writes == std::map<uint64_t, size_t>{{old, 3}});
+  CHECK(watch.writes == std::map<uint64_t, size_t>{{old, sent}});
   // Told once, and on it goes.
   CHECK(c.run(c.fs->fsync(h)));
   REQUIRE(c.write(h, 0, "kept"));
   CHECK(c.run(c.fs->fsync(h)));
-  CHECK(watch.writes == std::map<uint64_t, size_t>{{old, 3}, {old + 1, 1}});
+  CHECK(watch.writes == std::map<uint64_t, size_t>{{old, sent}, {old + 1, 1}});
 }
 
 TEST_CASE("chunk io: who learns from an OSD that its session is fenced asks the MDS at once") {

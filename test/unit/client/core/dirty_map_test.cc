@@ -22,6 +22,12 @@ struct DirtyFixture {
     std::vector<uint8_t> data(size, value);
     map->write(offset, data);
   }
+  // One extent.
+  DirtyMap::ExtentPtr next() {
+    auto run = map->next(0);
+    REQUIRE(run.size() <= 1);
+    return run.empty() ? nullptr : run.front();
+  }
 };
 
 }  // namespace
@@ -30,7 +36,7 @@ TEST_CASE("dirty map: a sequential writer's bytes leave as whole pieces") {
   DirtyFixture f;
   for (uint64_t at = 0; at < 4 * kMiB; at += 64 * kKiB) f.write(at, 64 * kKiB);
   for (uint64_t i = 0; i < 4; ++i) {
-    auto e = f.map->next();
+    auto e = f.next();
     REQUIRE(e);
     CHECK(e->from == i * kMiB);
     CHECK(e->to - e->from == kMiB);
@@ -41,20 +47,71 @@ TEST_CASE("dirty map: a sequential writer's bytes leave as whole pieces") {
   CHECK(f.budget.usedBytes() == 0);
 }
 
+TEST_CASE("dirty map: what has piled up leaves together, if it is one piece of one chunk") {
+  DirtyFixture f;
+  auto run = [&](uint64_t most) {
+    auto extents = f.map->next(most);
+    std::vector<std::pair<uint64_t, uint64_t>> ranges;
+    for (auto& e : extents) {
+      ranges.emplace_back(e->from, e->to);
+      f.map->done(e);
+    }
+    return ranges;
+  };
+  using Ranges = decltype(run(0));
+  const uint64_t edge = kChunkSize;
+  f.write(edge - 3 * kMiB, 6 * kMiB + 5);  // across the edge of a chunk
+  f.map->want(0, UINT64_MAX, f.map->cut());
+  CHECK(run(4 * kMiB) == Ranges{{edge - 3 * kMiB, edge - 2 * kMiB},
+                                {edge - 2 * kMiB, edge - kMiB},
+                                {edge - kMiB, edge}});
+  CHECK(run(2 * kMiB) == Ranges{{edge, edge + kMiB}, {edge + kMiB, edge + 2 * kMiB}});
+  CHECK(run(2 * kMiB) ==
+        Ranges{{edge + 2 * kMiB, edge + 3 * kMiB}, {edge + 3 * kMiB, edge + 3 * kMiB + 5}});
+  CHECK(f.map->empty());
+
+  // One that begins inside a block, and whole ones behind it.
+  f.write(5, 3 * kMiB - 5);
+  f.map->want(0, UINT64_MAX, f.map->cut());
+  CHECK(run(4 * kMiB) == Ranges{{kMiB, 2 * kMiB}, {2 * kMiB, 3 * kMiB}});
+  CHECK(run(4 * kMiB) == Ranges{{5, kMiB}});
+
+  // Not what is not asked for, has a gap before it, or must wait for its elder.
+  f.write(0, kMiB);
+  f.write(kMiB, 100);
+  CHECK(run(4 * kMiB) == Ranges{{0, kMiB}});
+  f.write(3 * kMiB, kMiB);
+  f.write(4 * kMiB + 1, 100);
+  f.map->want(0, UINT64_MAX, f.map->cut());
+  CHECK(run(4 * kMiB) == Ranges{{3 * kMiB, 4 * kMiB}});
+  CHECK(run(4 * kMiB) == Ranges{{kMiB, kMiB + 100}});
+  CHECK(run(4 * kMiB) == Ranges{{4 * kMiB + 1, 4 * kMiB + 101}});
+  f.write(kMiB, kMiB, 1);
+  auto elder = f.next();
+  f.write(0, kMiB, 2);
+  f.write(kMiB, kMiB, 2);
+  CHECK(run(4 * kMiB) == Ranges{{0, kMiB}});
+  CHECK(run(4 * kMiB).empty());
+  f.map->done(elder);
+  CHECK(run(4 * kMiB) == Ranges{{kMiB, 2 * kMiB}});
+  CHECK(f.map->empty());
+  CHECK(f.budget.usedBytes() == 0);
+}
+
 TEST_CASE("dirty map: what is being flushed does not change, and newer bytes follow it") {
   DirtyFixture f;
   f.write(0, kMiB, 1);
-  auto first = f.map->next();
+  auto first = f.next();
   REQUIRE(first);
   f.write(100, 50, 2);
   CHECK(first->bytes().data()[120] == 1);
   f.map->want(0, UINT64_MAX, f.map->cut());
-  CHECK(f.map->next() == nullptr);  // not beside its elder
+  CHECK(f.next() == nullptr);  // not beside its elder
   auto pieces = f.map->overlay(0, kMiB);
   REQUIRE(pieces.size() == 2);
   CHECK(pieces[1].offset == 100);
   f.map->done(first);
-  auto second = f.map->next();
+  auto second = f.next();
   REQUIRE(second);
   CHECK(second->from == 100);
   CHECK(second->bytes().data()[0] == 2);
@@ -68,10 +125,10 @@ TEST_CASE("dirty map: waiting for what is dirty now does not wait for what comes
   uint64_t cut = f.map->cut();
   f.write(5 * kMiB, 100);
   f.map->want(0, UINT64_MAX, cut);
-  auto e = f.map->next();
+  auto e = f.next();
   REQUIRE(e);
   CHECK(e->from == 0);
-  CHECK(f.map->next() == nullptr);
+  CHECK(f.next() == nullptr);
   CHECK(f.map->pending(0, UINT64_MAX, cut));
   f.map->done(e);
   CHECK_FALSE(f.map->pending(0, UINT64_MAX, cut));
@@ -104,7 +161,7 @@ TEST_CASE("dirty map: random writes and flushes give the newest bytes, over and 
           break;
         }
         case 3:
-          if (auto e = f.map->next()) {
+          for (auto& e : f.map->next(random.below(3 * kMiB))) {
             for (auto& other : flushing) REQUIRE((e->to <= other->from || other->to <= e->from));
             flushing.push_back(e);
           }
@@ -130,7 +187,7 @@ TEST_CASE("dirty map: random writes and flushes give the newest bytes, over and 
     }
     f.map->want(0, UINT64_MAX, f.map->cut());
     while (!f.map->empty()) {
-      if (auto e = f.map->next()) flushing.push_back(e);
+      for (auto& e : f.map->next(random.below(3 * kMiB))) flushing.push_back(e);
       REQUIRE(!flushing.empty());
       std::memcpy(disk.data() + flushing[0]->from, flushing[0]->bytes().data(),
                   flushing[0]->to - flushing[0]->from);

@@ -114,12 +114,13 @@ TEST_CASE("write: a sequential writer keeps more than 8 MiB on their way") {
   auto h = c.create("f");
   c.holdWrites();
   std::string piece = pattern(kMiB, 1);
-  for (uint64_t i = 0; i < 32; ++i) REQUIRE(c.write(h, i * kMiB, piece));
+  for (uint64_t i = 0; i < 64; ++i) REQUIRE(c.write(h, i * kMiB, piece));
   c.world.run(1s);
   CHECK(c.storage.maxBytesInFlight >= 8 * kMiB);
   c.letWrites();
   REQUIRE(c.run(c.fs->fsync(h)));
-  CHECK(c.count("osd write") == 32);
+  // What had piled up behind them went four at a time.
+  CHECK(c.count("osd write") < 64);
 }
 
 TEST_CASE("write: writers wait when dirty memory is used up") {

@@ -84,7 +84,7 @@ Task<Result<void>> FakeStore::recordOsdId(OsdId id) {
 }
 
 Task<Result<void>> FakeStore::write(ChunkId chunk, uint32_t offset, Buffer data,
-                                    std::vector<uint32_t> crcs, Stamp stamp) {
+                                    std::vector<uint32_t> crcs, Stamp stamp, InParts) {
   CAIRN_ASSERT(offset % kBlockSize == 0 && data.size() % kBlockSize == 0 && !data.empty() &&
                    crcs.size() == data.size() / kBlockSize,
                "writes are whole blocks with one checksum each");

@@ -137,11 +137,12 @@ class StoreHost {
   }
 
   // ---- One operation, to its end ----
-  Errc write(uint64_t chunk, uint32_t block, uint64_t tag, size_t blocks, uint64_t version) {
+  Errc write(uint64_t chunk, uint32_t block, uint64_t tag, size_t blocks, uint64_t version,
+             Store::InParts inParts = Store::InParts::kIfNeeded) {
     Buffer data = tagged(node->buffers(), tag, blocks);
     auto crcs = crcsOf(data);
-    return code(world.await(
-        *node, store->write(ChunkId(chunk), block * kBlockSize, data, crcs, stampOf(version))));
+    return code(world.await(*node, store->write(ChunkId(chunk), block * kBlockSize, data, crcs,
+                                                stampOf(version), inParts)));
   }
   Errc zero(uint64_t chunk, uint32_t block, uint32_t blocks, uint64_t version) {
     return code(world.await(*node, store->zero(ChunkId(chunk), block * kBlockSize,

@@ -192,6 +192,20 @@ TEST_CASE("store: overwriting works when not one block is free") {
   CHECK(host.check().clean());
 }
 
+TEST_CASE("store: what must not be written in parts is not, on a full store") {
+  StoreHost host(9);
+  host.options.sizeBytes = 9 * kMiB;
+  host.options.reserveBytes = 0;
+  host.createAndOpen();
+  CHECK(host.write(1, 0, 1000, 1024, 1) == Errc::kOk);
+  CHECK(host.write(1, 0, 5000, 129, 2, Store::InParts::kNever) == Errc::kNoSpace);
+  CHECK(host.tags(1, 0, 1024) == range(1000, 1024));
+  CHECK(host.write(1, 0, 5000, 128, 3, Store::InParts::kNever) == Errc::kOk);
+  CHECK(host.write(1, 128, 6000, 129, 4) == Errc::kOk);
+  CHECK(host.tags(1, 0, 128) == range(5000, 128));
+  CHECK(host.tags(1, 128, 129) == range(6000, 129));
+}
+
 TEST_CASE("store: reserved space takes writes on a full store") {
   StoreHost host(10);
   host.options.sizeBytes = 9 * kMiB;
