@@ -120,11 +120,12 @@ def power(kind, rounds, _mib):
         cluster.up()
 
 
-def fill(root, mib):
-    """Many files, for placement is even only where there are many chunks."""
-    data = os.urandom(4 << 20)
-    for n in range(mib // 4):
-        with open(f"{root}/data{n}", "wb") as f:
+def fill(root, mib, each=4096):
+    """Files of so many KiB: placement is even only where there are many chunks."""
+    data = os.urandom(each << 10)
+    for n in range((mib << 10) // each):
+        os.makedirs(f"{root}/data{n // 1000}", exist_ok=True)
+        with open(f"{root}/data{n // 1000}/{n}", "wb") as f:
             f.write(data)
     os.sync()
 
@@ -187,7 +188,7 @@ def rebuild(kind, _rounds, mib):
 def seventh(kind, _rounds, mib):
     with Cluster("bench_seventh", osds=6, osd_size="4GiB") as cluster:
         osds, _ = pool_of(cluster, kind)
-        fill(osds.root, mib)
+        fill(osds.root, mib, 256)
 
         def stored():
             return {o["id"]: o["bytes_used"] for o in cluster.status()["osds"]}

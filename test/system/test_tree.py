@@ -19,7 +19,7 @@ with Cluster("tree") as c:
     check(second == "", f"the second rsync moved something:\n{second}")
 
     say("tar through the mount")
-    sh(f"tar -C {m}/include -cf {m}/linux.tar linux && mkdir {m}/untar && tar -C {m}/untar -xf {m}/linux.tar", timeout=900)
+    sh(f"tar -C {m}/include --format=posix -cf {m}/linux.tar linux && mkdir {m}/untar && tar -C {m}/untar -xf {m}/linux.tar", timeout=900)
     same(fingerprint(f"{m}/include/linux"), fingerprint(f"{m}/untar/linux"), "tar")
 
     say("a file over four chunks, a sparse one, links, devices, xattrs, odd names and times")
