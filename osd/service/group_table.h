@@ -8,6 +8,7 @@
 // One reactor thread; nothing here suspends.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -37,6 +38,8 @@ struct Joiner {
   // The MDS may count it as in sync from now on: so a mutation is acknowledged only if it is
   // durable there, or the MDS has confirmed that it is not counted.
   bool announced = false;
+  // It lacks nothing but that slots go which it does not have: changes of stripes leave none.
+  bool closing = false;
   TimePoint failedAt{};  // its recovery, last
   bool over = false;     // it left the group, or is in sync
 };
@@ -97,6 +100,9 @@ class Group {
   void follow(Joiner& joiner) const;
   // It lacks nothing: all that began before it followed has ended, and nothing is behind.
   [[nodiscard]] bool lacksNothing(const Joiner& joiner) const;
+  [[nodiscard]] bool closing() const {
+    return std::ranges::any_of(joiners, [](const auto& j) { return j.second->closing; });
+  }
 
  private:
   uint64_t next_ = 1;

@@ -100,6 +100,7 @@ Task<void> Recovery::bringUp(GroupRef group, JoinerRef joiner) {
 Task<Result<void>> Recovery::attempt(const GroupRef& group, const JoinerRef& joiner) {
   if (peers_.isSuspect(joiner->id) && !co_await peers_.probe(joiner->id, kProbe))
     co_return fail(Errc::kUnavailable, "it does not answer");
+  joiner->closing = false;
   if (!joiner->tracked) {
     CO_TRY(co_await list(group, joiner));
   } else if (!joiner->following) {
@@ -112,6 +113,7 @@ Task<Result<void>> Recovery::attempt(const GroupRef& group, const JoinerRef& joi
   while (!joiner->over && !stopped_ && joiner->following && joiner->behind.empty()) {
     if (group->lacksNothing(*joiner)) {
       // Slots that it does not have (staged_op.h).
+      joiner->closing = true;
       if (auto left = stripes_.left(group); !left.empty()) {
         CO_TRY(co_await stripes_.sweep(group, std::move(left)));
         continue;

@@ -7,7 +7,8 @@ namespace cairn::osd {
 namespace {
 constexpr uint64_t kAtOnce = 16;
 constexpr Duration kClientsLinger = 100ms;
-constexpr Duration kLongestRest = 50ms;
+constexpr int kRests = 5;  // as long as a turn took, each
+constexpr Duration kLongestRest = 250ms;
 }  // namespace
 
 Throttle::Throttle(Reactor& reactor)
@@ -32,7 +33,7 @@ Throttle::Turn::Turn(Throttle& throttle, AsyncMutex::Guard alone)
 
 Throttle::Turn::~Turn() {
   if (throttle_ == nullptr) return;
-  throttle_->rest_ = std::min(throttle_->reactor_.now() - began_, kLongestRest);
+  throttle_->rest_ = std::min(kRests * (throttle_->reactor_.now() - began_), kLongestRest);
   throttle_->slots_.release();
 }
 

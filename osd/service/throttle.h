@@ -1,6 +1,7 @@
 // Background work (recovery, scrub) beside clients: with nobody else there it may do much at once;
-// while clients are being served it does one thing at a time and then rests for as long as that
-// took. One reactor thread.
+// while clients are being served it does one thing at a time and then rests for some times as long
+// as that took: they keep more than three fifths of what they have alone, also where processors are
+// scarce (test/bench/failures.py). One reactor thread.
 #pragma once
 
 #include <optional>

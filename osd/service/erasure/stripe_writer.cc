@@ -439,7 +439,7 @@ Task<Result<void>> StripeWriter::tryComplete(Op& op) {
   CO_TRY(still(op));
   CO_TRY(co_await settleOthers(op));
   op.group->settle(op.staged.number, 1);
-  if (op.staged.source || !op.group->joiners.empty()) co_return co_await removeSlots(op);
+  if (op.staged.source || op.group->closing()) co_return co_await removeSlots(op);
   slots_.leave(op.chunk, op.staged.slot, op.staged.number);
   if (!std::exchange(sweeping_, true)) scope_.spawn(sweepIdle());
   co_return Result<void>{};
@@ -555,10 +555,21 @@ Task<Result<void>> StripeWriter::trySweep(GroupRef group, const std::vector<Chun
   if (lists == nullptr) co_return fail(Errc::kStaleEpoch, "the group is gone");
   const ChunkVersion committed = group->committed();
   std::vector<Task<Result<void>>> sends;
-  const std::vector<OsdId> members = lists->osds;
-  for (OsdId id : members)
+  for (OsdId id : lists->osds)
     sends.push_back(replicator_.send(group, id, lists->shardOf(id), gone, {}, committed));
-  for (auto& done : co_await whenAll(env_.reactor, std::move(sends))) CO_TRY(done);
+  const size_t counted = sends.size();
+  std::vector<std::shared_ptr<Joiner>> following;
+  for (const auto& [id, joiner] : group->joiners) {
+    if (!joiner->following) continue;
+    following.push_back(joiner);
+    sends.push_back(replicator_.send(group, id, joiner->shard, gone, {}, ChunkVersion{}));
+  }
+  const auto results = co_await whenAll(env_.reactor, std::move(sends));
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (results[i]) continue;
+    if (i < counted || following[i - counted]->announced) co_return fail(results[i].error());
+    following[i - counted]->following = false;  // until its slots have been cleared
+  }
   co_return Result<void>{};
 }
 

@@ -8,8 +8,8 @@
 //   - The exclusive lock of its rows is kept until the second has ended, so that a read shows only
 //     what every member in sync holds.
 //   - Its slots are removed before the lock goes where it is made from another chunk, or while
-//     somebody is joining; otherwise they are left (staged_slots.h), and removed when the chunk has
-//     not been changed for a second.
+//     somebody who joins has but that to wait for; otherwise they are left (staged_slots.h), and
+//     removed when the chunk has not been changed for a second.
 //   - A member that does not confirm a round is taken out of the group before the next begins
 //     (Membership). If that cannot be had the outcome is unknown to us, and the group is served by
 //     nobody until a primary has resolved what is staged (StripeResolver).
