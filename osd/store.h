@@ -120,7 +120,8 @@ class Store {
   virtual Task<Result<void>> recordOsdId(OsdId id) = 0;
 
   // Whether a nearly full store may write over what is stored of more than 512 KiB in parts, of
-  // which a stop leaves the first ones; or says kNoSpace.
+  // which a stop leaves the first ones; or says kNoSpace, also where the space that growth may not
+  // use would have to be taken for what clones share.
   enum class InParts : uint8_t { kIfNeeded, kNever };
   // Stores whole blocks: `offset` and `data.size()` are multiples of 4 KiB, one CRC per block (the
   // caller has verified them). Makes the chunk if it does not exist, also if it was removed.

@@ -165,14 +165,21 @@ DirtyMap::Run DirtyMap::next(uint64_t most, uint64_t least) {
       continue;
     }
     Run run = runFrom(first, most);
-    const uint64_t end = run.back()->to;
-    if (end - first->from < least && end % kChunkSize != 0) return {};
+    if (run.back()->to - first->from < least && grows(run, most)) return {};
     // Whoever is not the first is passed over when its own turn in the queue comes.
     queue_.pop_front();
     for (const auto& e : run) take(e);
     return run;
   }
   return {};
+}
+
+// A sequential writer is at work right behind it.
+bool DirtyMap::grows(const Run& run, uint64_t most) const {
+  const uint64_t end = run.back()->to;
+  return end % kPieceSize == 0 && end % kChunkSize != 0 &&
+         end + kPieceSize - run.front()->from <= most && lastEnd_ >= end &&
+         lastEnd_ - end < kPieceSize;
 }
 
 DirtyMap::Run DirtyMap::runFrom(ExtentPtr first, uint64_t most) const {
@@ -197,6 +204,7 @@ void DirtyMap::done(const ExtentPtr& e) {
   for (auto& b : e->behind)
     if (b->state == DirtyExtent::State::kQueued) queue_.push_back(std::move(b));
   e->behind.clear();
+  e->buffer = {};  // the queue may name it for a while yet
 }
 
 bool DirtyMap::dropUnflushed() {

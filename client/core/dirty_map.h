@@ -60,7 +60,8 @@ class DirtyMap {
 
   // What to flush next, or nothing: queued extents of one chunk, each of which begins where the one
   // before it fills its window to the end; of `most` bytes at most, unless it is a single one, and
-  // `least` at least, unless it goes to the end of the chunk. They stay visible until done().
+  // `least` at least, where a sequential writer will make more of it. They stay visible until
+  // done().
   using Run = std::vector<ExtentPtr>;
   Run next(uint64_t most, uint64_t least = 0);
   // Its bytes are on the OSDs, or given up.
@@ -87,6 +88,7 @@ class DirtyMap {
   void queue(const ExtentPtr& extent);
   [[nodiscard]] Map::const_iterator flushingOver(const ExtentPtr& extent) const;
   [[nodiscard]] Run runFrom(ExtentPtr first, uint64_t most) const;
+  [[nodiscard]] bool grows(const Run& run, uint64_t most) const;
   void take(const ExtentPtr& extent);
   void count(const ExtentPtr& extent);
   void uncount(const ExtentPtr& extent);

@@ -98,9 +98,9 @@ Task<void> Recovery::bringUp(GroupRef group, JoinerRef joiner) {
 }
 
 Task<Result<void>> Recovery::attempt(const GroupRef& group, const JoinerRef& joiner) {
+  joiner->closing = false;
   if (peers_.isSuspect(joiner->id) && !co_await peers_.probe(joiner->id, kProbe))
     co_return fail(Errc::kUnavailable, "it does not answer");
-  joiner->closing = false;
   if (!joiner->tracked) {
     CO_TRY(co_await list(group, joiner));
   } else if (!joiner->following) {

@@ -7,12 +7,28 @@ namespace cairn::osd {
 namespace {
 constexpr uint64_t kAtOnce = 16;
 constexpr Duration kClientsLinger = 100ms;
-constexpr int kRests = 5;  // as long as a turn took, each
+// For a client that asks for something now and then, and beside many requests.
+constexpr uint32_t kFewRests = 1, kManyRests = 5, kRequestsPerRest = 4;
 constexpr Duration kLongestRest = 250ms;
 }  // namespace
 
 Throttle::Throttle(Reactor& reactor)
     : reactor_(reactor), slots_(reactor, kAtOnce), alone_(reactor) {}
+
+void Throttle::noteClient() {
+  lastClient_ = reactor_.now();
+  if (lastClient_ - countedSince_ >= kClientsLinger) {
+    requestsBefore_ = lastClient_ - countedSince_ < 2 * kClientsLinger ? requests_ : 0;
+    requests_ = 0;
+    countedSince_ = lastClient_;
+  }
+  ++requests_;
+}
+
+int Throttle::rests() const {
+  const uint32_t requests = std::max(requests_, requestsBefore_);
+  return static_cast<int>(std::min(kFewRests + requests / kRequestsPerRest, kManyRests));
+}
 
 bool Throttle::clientsServed() const {
   return lastClient_ != TimePoint{} && reactor_.now() - lastClient_ < kClientsLinger;
@@ -33,7 +49,8 @@ Throttle::Turn::Turn(Throttle& throttle, AsyncMutex::Guard alone)
 
 Throttle::Turn::~Turn() {
   if (throttle_ == nullptr) return;
-  throttle_->rest_ = std::min(kRests * (throttle_->reactor_.now() - began_), kLongestRest);
+  throttle_->rest_ =
+      std::min(throttle_->rests() * (throttle_->reactor_.now() - began_), kLongestRest);
   throttle_->slots_.release();
 }
 

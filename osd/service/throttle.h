@@ -20,8 +20,10 @@ class Throttle {
   Throttle& operator=(const Throttle&) = delete;
 
   // A client's request was taken.
-  void noteClient() { lastClient_ = reactor_.now(); }
+  void noteClient();
   [[nodiscard]] bool clientsServed() const;
+  // How many times as long as a turn took is to be rested after it.
+  [[nodiscard]] int rests() const;
 
   // Leave to do one thing, of about a stretch, until it dies.
   class Turn {
@@ -45,7 +47,9 @@ class Throttle {
   Reactor& reactor_;
   Semaphore slots_;
   AsyncMutex alone_;
-  TimePoint lastClient_{};
+  TimePoint lastClient_{}, countedSince_{};
+  uint32_t requests_ = 0,
+           requestsBefore_ = 0;  // of clients, in this and the last tenth of a second
   Duration rest_{};
 };
 

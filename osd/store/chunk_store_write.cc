@@ -171,7 +171,12 @@ Task<Result<void>> ChunkStore::write(ChunkId chunk, uint32_t offset, Buffer data
   record.stamp = stamp;
   record.crcs = std::move(crcs);
   if (data.size() >= kDirectBytes) {
-    auto fresh = co_await takeBlocks(*map, first, there.holes + there.written, there.written);
+    // What others name too stays where it is: to write over that is growth.
+    const auto kept = inParts == InParts::kIfNeeded
+                          ? 0
+                          : std::ranges::count(sharedBlocks(*map, first, count), true);
+    auto fresh = co_await takeBlocks(*map, first, there.holes + there.written,
+                                     there.written - static_cast<uint32_t>(kept));
     if (fresh) {
       record.kind = RecordKind::kDirect;
       record.pieces = planPieces(*map, first, count, Keep::kReserved, {}, *fresh);

@@ -98,6 +98,30 @@ TEST_CASE("dirty map: what has piled up leaves together, if it is one piece of o
   CHECK(f.budget.usedBytes() == 0);
 }
 
+TEST_CASE("dirty map: what a sequential writer will make more of can be left to grow") {
+  DirtyFixture f;
+  auto leave = [&](uint64_t most) {
+    const auto run = f.map->next(most, 4 * kMiB);
+    for (auto& e : run) f.map->done(e);
+    return run.size();
+  };
+  f.write(0, kMiB);
+  f.write(kMiB, kMiB);
+  CHECK(leave(4 * kMiB) == 0);
+  SUBCASE("until it is large enough") {
+    f.write(2 * kMiB, 2 * kMiB);
+    CHECK(leave(4 * kMiB) == 4);
+  }
+  SUBCASE("not when it would be too large") {
+    f.map->want(0, UINT64_MAX, f.map->cut());
+    CHECK(leave(2 * kMiB) == 2);
+  }
+  SUBCASE("not when the writer went elsewhere") {
+    f.write(9 * kMiB, 100);
+    CHECK(leave(4 * kMiB) == 2);
+  }
+}
+
 TEST_CASE("dirty map: what is being flushed does not change, and newer bytes follow it") {
   DirtyFixture f;
   f.write(0, kMiB, 1);
