@@ -130,6 +130,15 @@ def fill(root, mib, each=4096):
     os.sync()
 
 
+def stored_by(cluster, mib, times):
+    """Bytes, by OSD. They say what they hold with their next heartbeat: so often must it be there."""
+    def stored():
+        used = {o["id"]: o["bytes_used"] for o in cluster.status()["osds"]}
+        return sum(used.values()) >= (mib << 20) * times and used
+
+    return eventually(stored, "all of it is counted")
+
+
 def copying(root, mib):
     """What the disk below gives to as many readers and writers at once, MiB/s read and written."""
     os.makedirs(root)
@@ -165,7 +174,7 @@ def rebuild(kind, _rounds, mib):
         fill(osds.root, mib * {"copies": 1, "stripes": 2}[kind])  # as much on each OSD
         read, write = copying(os.path.join(cluster.root, "raw"), 512)
         say(f"{kind}: the disk reads {read:.0f} and writes {write:.0f} MiB/s at once")
-        time.sleep(3)  # OSDs say what they store with every heartbeat
+        stored_by(cluster, mib, 3)
         lost, began = lose(cluster, osds, 2), time.monotonic()
         eventually(osds.whole, "everything has all its copies again", 600)
         took = time.monotonic() - began
@@ -186,17 +195,12 @@ def seventh(kind, _rounds, mib):
         osds, _ = pool_of(cluster, kind)
         fill(osds.root, mib, 256)
 
-        def stored():
-            return {o["id"]: o["bytes_used"] for o in cluster.status()["osds"]}
-
-        # Daemons say what they hold with their next heartbeat.
-        eventually(lambda: sum(stored().values()) >= (mib << 20) * {"copies": 3, "stripes": 1.5}[kind], "all of it is counted")
-        before = stored()
+        before = stored_by(cluster, mib, {"copies": 3, "stripes": 1.5}[kind])
         cluster.cairn("osd", "add", "--data", cluster.data)
         eventually(lambda: len(cluster.status()["osds"]) == 7 and not osds.whole(), "it begins", 60)
         eventually(osds.whole, "all is where it belongs", 600)
         least = sum(before.values()) / 7
-        moved = sum(max(0, used - before.get(osd, 0)) for osd, used in stored().items())
+        moved = sum(max(0, used - before.get(osd, 0)) for osd, used in stored_by(cluster, mib, 0).items())
         say(f"{kind}: {sum(before.values()) >> 20} MiB stored, the least to move {least / (1 << 20):.0f} MiB, moved {moved >> 20} MiB: {moved / least:.2f} of it")
 
 
