@@ -11,8 +11,8 @@
 #include <unordered_map>
 #include <utility>
 
-#include "common/reactor/pulse.h"
 #include "common/base/ids.h"
+#include "common/reactor/pulse.h"
 
 namespace cairn::client {
 
