@@ -26,7 +26,8 @@ File::File(Core& core, InodeId ino)
       acquiring_(core.env.reactor),
       tail_(core.env.reactor),
       dropping_(core.env.reactor),
-      flushed_(core.env.reactor) {}
+      flushed_(core.env.reactor),
+      admitted_(core.env.reactor) {}
 
 // ---- What is known ----
 
@@ -92,6 +93,22 @@ std::vector<Filesystem::PageWait> File::pageWaits() const {
   for (const PageRequest* r : pageRequests_)
     if (r->inTheWay()) out.push_back(r->pages());
   return out;
+}
+
+bool File::writeWaits() const {
+  return std::ranges::any_of(pageRequests_, [](const auto* r) { return r->isWaitingWrite(); });
+}
+
+Task<void> File::writesAdmitted() {
+  while (writeWaits() && !core_.stop.isSet()) co_await admitted_.wait();
+}
+
+void File::pageWaitBegan(bool ofWrite) {
+  if (core_.onPageWait) core_.onPageWait(ino_);
+  // Nothing to forget, nothing to pay for it (see keepsAttrs).
+  if (!ofWrite || !attrsKept_) return;
+  attrsKept_ = false;
+  if (core_.onWriteWait) core_.onWriteWait(ino_);
 }
 
 Task<Result<LeaseTable::Use>> File::enter(LeaseMode mode, Urgency urgency, PageRequest* request) {
@@ -248,11 +265,17 @@ Task<void> File::readyToMap() {
   readyToMap_ = mapped();
 }
 
+Task<Result<void>> File::holdToMap() {
+  CO_TRY(co_await enter(LeaseMode::kWrite));
+  co_return Result<void>{};
+}
+
 void File::losePages() {
   if (mapped()) ++losses_;
 }
 
 bool File::keepsAttrs() {
+  if (writeWaits()) return false;
   const TimePoint now = core_.env.reactor.now();
   if (const uint64_t since = core_.leases.since(ino_); since != answeredUnder_) {
     answeredUnder_ = since;

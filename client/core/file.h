@@ -63,7 +63,8 @@ struct Core {
   std::function<void(File&)> onPending;          // it has something to flush or to commit now
   std::function<void(InodeId)> onForeignChange;  // another client changed its data
   std::function<void(InodeId)> onPageWait;       // see Filesystem
-  std::function<Task<void>(File&)> dropPages;    // of the cache above
+  std::function<void(InodeId)> onWriteWait;
+  std::function<Task<void>(File&)> dropPages;  // of the cache above
   // Grows before and after every change of names or attributes that this client asked for without
   // learning which inodes it touched.
   uint64_t nameChanges = 0;
@@ -180,11 +181,16 @@ class File : public std::enable_shared_from_this<File> {
   // What it has in its pages at most.
   [[nodiscard]] uint64_t shownBytes() const { return std::min(shown_, size()); }
   [[nodiscard]] bool mapped() const { return mappable != 0; }
+  // Waits for the lease under which pages are filled that can be mapped.
+  Task<Result<void>> holdToMap();
   // Before the first handle is given out through which pages may be mapped to be written: all that
   // are there will have been filled under the write lease.
   Task<void> readyToMap();
   void noneMaps() { readyToMap_ = false; }
   [[nodiscard]] std::vector<Filesystem::PageWait> pageWaits() const;
+  // See Filesystem.
+  [[nodiscard]] bool writeWaits() const;
+  Task<void> writesAdmitted();
   // Whether an open must make it drop them: somebody else changed the data while nobody had the
   // file open. Once.
   bool takeStale() { return std::exchange(stale_, false); }
@@ -205,6 +211,7 @@ class File : public std::enable_shared_from_this<File> {
   Task<Result<LeaseTable::Use>> enter(LeaseMode mode, Urgency urgency = Urgency::kCanWait,
                                       PageRequest* request = nullptr);
   [[nodiscard]] LeaseTable::Use tryEnter(LeaseMode mode, Urgency urgency);
+  void pageWaitBegan(bool ofWrite);
   // Marks [from, to) of the file as changed on the OSDs.
   void changedOnDisk(uint64_t from, uint64_t to);
   void foreignChange();
@@ -271,6 +278,7 @@ class File : public std::enable_shared_from_this<File> {
   bool wasPending_ = false;
   bool settling_ = false;
   std::list<PageRequest*> pageRequests_;
+  Pulse admitted_;  // one of them does not wait any more
   bool readyToMap_ = false;
   uint64_t losses_ = 0,
            lossesDropped_ = 0;  // see losePages(); the pages of the first so many are gone

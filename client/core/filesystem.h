@@ -159,8 +159,9 @@ class Filesystem {
   virtual Task<void> abandon() = 0;
 
   virtual Task<Result<Attr>> lookup(InodeId parent, std::string name) = 0;
-  virtual Task<Result<Attr>> getattr(
-      InodeId ino) = 0;  // sees this client's unflushed size and mtime
+  // Sees this client's unflushed size and mtime. `toRead`: for a read that will show pages of the
+  // cache above, if they are there. The lease under which they are filled is got first.
+  virtual Task<Result<Attr>> getattr(InodeId ino, bool toRead = false) = 0;
   virtual Task<Result<Attr>> setattr(InodeId ino, AttrChange change) = 0;
   virtual Task<Result<std::string>> readlink(InodeId ino) = 0;
   virtual Task<Result<Attr>> mknod(InodeId parent, std::string name, uint32_t mode, uint64_t rdev,
@@ -286,6 +287,13 @@ class Filesystem {
   [[nodiscard]] virtual std::vector<PageWait> pageWaits(InodeId ino) const = 0;
   // There is one more. May be empty. Called on the reactor's thread; it must not wait.
   std::function<void(InodeId)> onPageWait;
+  // One of them is a write. What it brings is in the pages of the cache above, and is not to be
+  // shown before writesAdmitted() has completed: an answer with attributes waits for that, and what
+  // is kept of them is forgotten when onWriteWait is called. May be empty; on the reactor's thread;
+  // it must not wait.
+  virtual Task<void> writesAdmitted(InodeId ino) = 0;
+  [[nodiscard]] virtual bool writeWaits(InodeId ino) const = 0;
+  std::function<void(InodeId)> onWriteWait;
   // Completes when every close of the file that was over when it was called has come here as a
   // release(): the cache above may tell of it later than those who close. Nothing is waited for
   // that could wait for a file lock. May be empty. Called on the reactor's thread.

@@ -92,6 +92,10 @@ Mount::Mount(Env& env, Options options, MountInfo info)
                 [this](InodeId ino) {
                   if (onPageWait) onPageWait(ino);
                 },
+            .onWriteWait =
+                [this](InodeId ino) {
+                  if (onWriteWait) onWriteWait(ino);
+                },
             .dropPages = [this](File& file) { return forget(file.ino(), false); }},
       files_(core_),
       locks_(env_, mds_, stop_),

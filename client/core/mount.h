@@ -23,10 +23,12 @@ class Mount final : public Filesystem {
   SizeDoubt sizeDoubt(InodeId ino) const override;
   void sizeRaised(InodeId ino, SizeDoubt doubt) override;
   std::vector<PageWait> pageWaits(InodeId ino) const override;
+  Task<void> writesAdmitted(InodeId ino) override;
+  bool writeWaits(InodeId ino) const override;
   void recordAccesses(AccessPolicy policy) override { access_.follow(policy); }
 
   Task<Result<Attr>> lookup(InodeId parent, std::string name) override;
-  Task<Result<Attr>> getattr(InodeId ino) override;
+  Task<Result<Attr>> getattr(InodeId ino, bool toRead = false) override;
   Task<Result<Attr>> setattr(InodeId ino, AttrChange change) override;
   Task<Result<std::string>> readlink(InodeId ino) override;
   Task<Result<Attr>> mknod(InodeId parent, std::string name, uint32_t mode, uint64_t rdev,

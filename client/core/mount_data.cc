@@ -102,6 +102,15 @@ std::vector<Filesystem::PageWait> Mount::pageWaits(InodeId ino) const {
   return file ? file->pageWaits() : std::vector<PageWait>{};
 }
 
+bool Mount::writeWaits(InodeId ino) const {
+  auto file = files_.find(ino);
+  return file && file->writeWaits();
+}
+
+Task<void> Mount::writesAdmitted(InodeId ino) {
+  if (auto file = files_.find(ino)) co_await file->writesAdmitted();
+}
+
 Task<Result<void>> Mount::write(std::shared_ptr<Handle> h, uint64_t offset, Buffer data,
                                 Writing how) {
   OpGate::Pass pass(gate_);

@@ -45,10 +45,15 @@ Task<Result<Attr>> Mount::lookup(InodeId parent, std::string name) {
   co_return see(*attr);
 }
 
-Task<Result<Attr>> Mount::getattr(InodeId ino) {
+Task<Result<Attr>> Mount::getattr(InodeId ino, bool toRead) {
   OpGate::Pass pass(gate_);
   CO_TRY(pass.admitted());
   auto file = files_.find(ino);
+  // A write(2) on this machine may put its bytes into a page before it is read: under the lease
+  // they may be seen.
+  if (toRead && file && file->mapped()) {
+    CO_TRY(co_await file->holdToMap());
+  }
   if (file && file->current()) co_return access_.shown(file->attr());
   const uint64_t asked = core_.nameChanges;
   auto attr = co_await mds_.getattr(ino);

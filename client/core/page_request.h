@@ -3,6 +3,10 @@
 // when the leases have lapsed since it began: then it may be a long time until a server answers,
 // and what it leaves in its pages is not true any more. A read looks again before it fills its
 // pages; what a write leaves there is dropped when it has ended.
+//
+// What a write brings can be read in its pages from the start, on this machine. It is not to be
+// while the write waits for its lease: another mount may still read, and say, what was there before
+// (File::writesAdmitted).
 #pragma once
 
 #include "client/core/file.h"
@@ -27,6 +31,7 @@ class File::PageRequest {
 
   [[nodiscard]] const Filesystem::PageWait& pages() const { return pages_; }
   [[nodiscard]] bool inTheWay() const { return waits_ || lapsed(); }
+  [[nodiscard]] bool isWaitingWrite() const { return waits_ && pages_.write; }
   // Since it began, or began anew.
   [[nodiscard]] bool lapsed() const { return any() && lapses_ != file_.core_.leases.lapses(); }
   void beginAnew() { lapses_ = file_.core_.leases.lapses(); }
@@ -38,10 +43,12 @@ class File::PageRequest {
         : request_(request != nullptr && request->any() ? request : nullptr) {
       if (request_ == nullptr) return;
       request_->waits_ = true;
-      if (request_->file_.core_.onPageWait) request_->file_.core_.onPageWait(request_->file_.ino_);
+      request_->file_.pageWaitBegan(request_->pages_.write);
     }
     ~Waiting() {
-      if (request_ != nullptr) request_->waits_ = false;
+      if (request_ == nullptr) return;
+      request_->waits_ = false;
+      request_->file_.admitted_.fire();
     }
     Waiting(const Waiting&) = delete;
     Waiting& operator=(const Waiting&) = delete;

@@ -62,9 +62,10 @@ Task<Result<void>> replyStatfs(fuse_req_t request, Task<Result<Capacity>> task) 
   co_return Result<void>{};
 }
 
-void getattr(fuse_req_t r, fuse_ino_t ino, fuse_file_info*) {
+// For a read(2) or lseek(2) the kernel names the open file, for a stat(2) it does not.
+void getattr(fuse_req_t r, fuse_ino_t ino, fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
-  e.run(r, "getattr", replyAttr(e, r, e.settledAttr(InodeId(ino))));
+  e.run(r, "getattr", replyAttr(e, r, e.settledAttr(InodeId(ino), info != nullptr)));
 }
 
 void setattr(fuse_req_t r, fuse_ino_t ino, struct stat* st, int valid, fuse_file_info*) {

@@ -178,6 +178,7 @@ FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f)
     startDrop(ino);
   };
   fs.onPageWait = [this](InodeId) { drops_.pageWait(); };
+  fs.onWriteWait = [this](InodeId ino) { (void)forgetAttr(ino); };  // the kernel has it open
   fs.onHearCloses = [this](InodeId ino) {
     auto heard = std::make_shared<Event>(reactor);
     if (mounted_)
@@ -192,6 +193,7 @@ FuseEdge::~FuseEdge() {
   fs.onForget = {};
   fs.onDataChanged = {};
   fs.onPageWait = {};
+  fs.onWriteWait = {};
   fs.onHearCloses = {};
   if (ready_ >= 0) ::close(ready_);
   if (quit_ >= 0) ::close(quit_);
@@ -435,12 +437,14 @@ fuse_entry_param FuseEdge::entryOf(const Attr* attr, InodeId parent) {
   return e;
 }
 
-Task<Result<Attr>> FuseEdge::settledAttr(InodeId ino) {
+Task<Result<Attr>> FuseEdge::settledAttr(InodeId ino, bool toRead) {
   while (true) {
-    auto attr = co_await fs.getattr(ino);
+    auto attr = co_await fs.getattr(ino, toRead);
     if (!attr) co_return attr;
     if (dropping(ino)) {
       co_await dropped(ino);
+    } else if (fs.writeWaits(ino)) {
+      co_await fs.writesAdmitted(ino);
     } else if (const auto doubt = fs.sizeDoubt(ino); doubt.growth != 0 && doubt.size != 0) {
       co_await raiseSize(ino, doubt.size);
       fs.sizeRaised(ino, doubt);

@@ -10,7 +10,8 @@
 // forget when that is recalled:
 //   attributes  by an invalidation that takes no locks. A page in the kernel's cache is shown only
 //               under attributes that are valid, so nothing is read from stale pages either, if
-//               whoever answers with attributes waits for pages that are being dropped
+//               whoever answers with attributes waits for pages that are being dropped, and for
+//               writes that the kernel has put into its pages before they had their lease
 //               (settledAttr).
 //   pages       are dropped on a pool thread, around those that requests which wait here have
 //               locked (page_drops.h).
@@ -161,7 +162,7 @@ class FuseEdge {
   // Waits until no pages of it are being dropped.
   Task<void> dropped(InodeId ino) { return drops_.ended(ino); }
   // The attributes, when no stale page is left that they would make readable.
-  Task<Result<Attr>> settledAttr(InodeId ino);
+  Task<Result<Attr>> settledAttr(InodeId ino, bool toRead);
 
  private:
   // Takes up requests that the kernel has queued, but not too many at once.

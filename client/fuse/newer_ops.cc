@@ -59,7 +59,7 @@ std::string bytesOf(const T& value) {
 }
 
 Task<Result<std::string>> statx(FuseEdge& edge, InodeId ino) {
-  auto attr = co_await edge.settledAttr(ino);
+  auto attr = co_await edge.settledAttr(ino, false);
   CO_TRY(attr);
   const struct stat st = FuseEdge::statOf(*attr);
   StatxOut out{};

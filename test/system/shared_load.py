@@ -4,19 +4,21 @@
 Each 4 KiB slot holds one number, repeated, which only grows. Each mount has threads that write (and sync) and threads that
 read. A read returns a whole slot, or one that is being written on the same mount; a number that is not older than what was
 acknowledged before the read began, or what any read had returned before; and none that nobody has written. Prints what
-failure_load.py does.
+failure_load.py does, and of a slot with a wrong number what had become of its last operations.
 """
+import collections
 import os
 import random
 import struct
 import sys
 import threading
+import time
 
 from load_report import Report
 
 SLOTS, BYTES = 8, 4096
 first, second, stop_file = sys.argv[1:]
-slots = [{"begun": 0, "seen": 0, "writing": False, "writer": ""} for _ in range(SLOTS)]
+slots = [{"begun": 0, "seen": 0, "writing": False, "writer": "", "last": collections.deque(maxlen=12)} for _ in range(SLOTS)]
 report = Report(stop_file)
 lock, timed = report.lock, report.timed
 
@@ -41,10 +43,14 @@ def work(directory, seed):
                 slot["begun"] += 1
                 slot["writer"] = where
             number, least = slot["begun"], slot["seen"]
+            began = time.monotonic()
+            if writes:
+                slot["last"].append(f"{began:.4f} {where} writes {number}")
         if writes:
             done = timed(f"write and fdatasync of a shared slot on {where}", lambda: write(fd, n, number))
             with lock:
                 slot["writing"] = False
+                slot["last"].append(f"{time.monotonic():.4f} {where} has written {number}")
                 if done:
                     slot["seen"] = max(slot["seen"], number)
             continue
@@ -53,10 +59,11 @@ def work(directory, seed):
             continue
         got = set(struct.unpack(f"{len(data) // 8}Q", data))
         with lock:
+            slot["last"].append(f"{time.monotonic():.4f} {where} has read {sorted(got)[:4]}, asked {began:.4f}")
             # Linux lets a read and a write of one machine meet in a page; those of two never do.
             torn = len(got) != 1 and not (slot["writer"] == where and max(got) == slot["begun"])
             if not got or torn or not least <= min(got) <= slot["begun"]:
-                report.wrong(f"slot {n} on {where}: {sorted(got)[:4]}, not in {least}..{slot['begun']}")
+                report.wrong(f"slot {n} on {where}: {sorted(got)[:4]}, not in {least}..{slot['begun']}: {list(slot['last'])}")
             else:
                 slot["seen"] = max(slot["seen"], min(got))
     os.close(fd)

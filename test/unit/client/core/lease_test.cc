@@ -249,6 +249,51 @@ TEST_CASE("lease: the kernel's pages are waited for, and it is told which operat
   CHECK(c.fs->pageWaits(ino).empty());
 }
 
+TEST_CASE("lease: what a write has put into pages is not to be shown before it has its lease") {
+  FakeCluster c;
+  auto h = c.create("f", O_WRONLY);
+  const InodeId ino = inoOf(c, "f");
+  REQUIRE(c.write(h, 0, "text"));
+  c.mds.recall("f", true);
+  REQUIRE(c.world.runUntil([&] { return c.mds.leaseReturns == 1; }, 5s));
+  (void)c.fs->mayCache(ino);
+  c.world.run(1s);
+  CHECK(c.fs->mayCache(ino) > 0s);
+  size_t told = 0;
+  c.fs->onWriteWait = [&](InodeId i) { told += i == ino; };
+  bool refused = true, written = false, admitted = false;
+  c.mds.fault = [&](schema::MdsRequest::Reader r) {
+    return refused && r.isLease() ? Fault::kRefuse : Fault::kNone;
+  };
+  const auto write = [](FakeCluster& cluster, std::shared_ptr<Handle> handle,
+                        bool& out) -> Task<void> {
+    Buffer data = cluster.env.buffers.copyOf(std::vector<uint8_t>(4096, 'x'));
+    out = (co_await cluster.fs->write(handle, 0, data, {.intoPages = true})).has_value();
+  };
+  c.spawn(write(c, h, written));
+  c.world.run(1s);
+  CHECK(told == 1);
+  CHECK(c.fs->writeWaits(ino));
+  CHECK(c.fs->mayCache(ino) == 0s);
+  c.spawn([](FakeCluster& cluster, InodeId i, bool& out) -> Task<void> {
+    co_await cluster.fs->writesAdmitted(i);
+    out = true;
+  }(c, ino, admitted));
+  c.world.run(1s);
+  CHECK_FALSE(written);
+  CHECK_FALSE(admitted);
+  refused = false;
+  REQUIRE(c.world.runUntil([&] { return written && admitted; }, 5s));
+  CHECK_FALSE(c.fs->writeWaits(ino));
+  c.world.run(1s);
+  CHECK(c.fs->mayCache(ino) > 0s);
+  // Under the lease nothing is to wait for, and nothing to forget.
+  written = false;
+  c.spawn(write(c, h, written));
+  REQUIRE(c.world.runUntil([&] { return written; }, 1s));
+  CHECK(told == 1);
+}
+
 TEST_CASE("lease: a file that is open is opened again without asking, while its lease stands") {
   FakeCluster c;
   auto h = c.create("f");
