@@ -47,6 +47,9 @@ struct Space {
   uint64_t totalBytes = 0;  // for data
   uint64_t usedBytes = 0;   // what is shared counts once
   uint64_t chunks = 0;
+  // Little is left, of which all who write should know: a fiftieth of it, or 1 GiB if that is more
+  // (of a small store, a quarter).
+  bool nearlyFull = false;
 };
 
 // The placement group that a chunk belongs to, for ever.

@@ -11,6 +11,9 @@ constexpr Duration kAttemptTimeout = 10s;
 // Bytes that arrive damaged over and over are not an accident of the wire.
 constexpr int kMaxDamaged = 5;
 
+// An OSD has said that a pool is nearly full. Until then the MDS has heard of it, too.
+constexpr Duration kFullFor = 10s;
+
 Result<void> anyAnswer(const InMessage&) {
   return {};
 }
@@ -27,6 +30,18 @@ ChunkIo::ChunkIo(Env& env, const Options& options, MapCache& maps, OsdLinks& lin
 void ChunkIo::sessionOpened(SessionId session) {
   session_ = session;
   maps_.news().fire();  // whoever waits for a session looks again
+}
+
+bool ChunkIo::nearlyFull(PoolId pool) const {
+  if (maps_.nearlyFull(pool)) return true;
+  auto it = scarceUntil_.find(pool);
+  return it != scarceUntil_.end() && env_.reactor.now() < it->second;
+}
+
+void ChunkIo::noteFull(PoolId pool, std::map<PoolId, TimePoint>& until, const char* what) {
+  const TimePoint now = env_.reactor.now();
+  if (now >= until[pool]) env_.log.warning(what, {{"pool", pool.value}});
+  until[pool] = now + kFullFor;
 }
 
 Task<Result<InMessage>> ChunkIo::attempt(const ClusterMap& map, ChunkAddr at, const Fill& fill,
@@ -82,6 +97,8 @@ Task<Result<void>> ChunkIo::ask(Kind kind, SessionId session, ChunkAddr at, Fill
     auto reply = co_await attempt(*map, at, fill, payload, retry.limit(kAttemptTimeout));
     Error why;
     if (reply) {
+      if (reply->body<schema::OsdReply>().getNearlyFull())
+        noteFull(at.pool, scarceUntil_, "a pool is nearly full: what is written is not buffered");
       auto taken = decode(*reply, take);
       if (taken) co_return taken;
       why = taken.error();
@@ -107,7 +124,9 @@ Task<Result<void>> ChunkIo::ask(Kind kind, SessionId session, ChunkAddr at, Fill
       if (maps_.map() != map) continue;
     } else {
       // Full disks and removed chunks are of the day; the rest should not be.
-      if (why.code != Errc::kNoSpace && why.code != Errc::kStale)
+      if (why.code == Errc::kNoSpace)
+        noteFull(at.pool, noneUntil_, "a pool is full");
+      else if (why.code != Errc::kStale)
         env_.log.warning("an OSD refuses a request",
                          {{"chunk", at.chunk.value}, {"reason", why.text()}});
       co_return fail(std::move(why));

@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -76,10 +77,16 @@ class ChunkIo {
   [[nodiscard]] bool sameGroup(ChunkAddr a, ChunkAddr b) const;
   Task<Result<ChunkExtents>> extents(ChunkAddr at, uint32_t offset);
 
+  // Little room is left in the pool: what is written there is stored before write(2) returns, so
+  // that it is told when there is none.
+  [[nodiscard]] bool nearlyFull(PoolId pool) const;
+
   // Shared zeros, read-only, at most kPieceSize.
   [[nodiscard]] Buffer zeros(size_t length) const { return zeros_.slice(0, length); }
 
  private:
+  // `until` is one of those below.
+  void noteFull(PoolId pool, std::map<PoolId, TimePoint>& until, const char* what);
   // Writes the request's union; called once for each attempt.
   using Fill = std::function<void(schema::OsdRequest::Builder)>;
   // Judges an answer: kCorrupt means that it was damaged on the way.
@@ -97,6 +104,7 @@ class ChunkIo {
   // Before the first one it is session 0, which no OSD refuses.
   std::optional<SessionId> session_ = SessionId{};
   MapEpoch barrier_;
+  std::map<PoolId, TimePoint> scarceUntil_, noneUntil_;  // OSDs have said that room is
   Buffer zeros_;
 };
 

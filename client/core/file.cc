@@ -164,9 +164,7 @@ Task<void> File::flush(std::shared_ptr<File> self, DirtyMap::Run run) {
   {
     const SessionId accepted = self->core_.io.session();
     auto lock = co_await self->onDisk_.lock(from, to, true);
-    std::vector<Buffer> parts;
-    for (const auto& extent : run) parts.push_back(extent->bytes());
-    auto stored = co_await self->store(from, std::move(parts), accepted);
+    auto stored = co_await self->storeRun(run, accepted);
     if (session != self->core_.leases.session()) {
       // Lost with the session; loseUnflushed() said so.
     } else if (stored) {
@@ -181,6 +179,26 @@ Task<void> File::flush(std::shared_ptr<File> self, DirtyMap::Run run) {
   self->flushBytesInFlight_ -= to - from;
   self->kick();
   self->flushed_.fire();
+}
+
+// What has no room together may have some piece by piece.
+Task<Result<void>> File::storeRun(const DirtyMap::Run& run, SessionId session) {
+  std::vector<Buffer> parts;
+  for (const auto& extent : run) parts.push_back(extent->bytes());
+  auto stored = co_await store(run.front()->from, std::move(parts), session);
+  if (stored || stored.error().code != Errc::kNoSpace || run.size() == 1) co_return stored;
+  Result<void> outcome;
+  for (const auto& extent : run) {
+    std::vector<Buffer> one;
+    one.push_back(extent->bytes());
+    auto alone = co_await store(extent->from, std::move(one), session);
+    if (alone && session == core_.io.session())
+      state_.stored(extent->to);
+    else if (!alone && outcome)
+      outcome = std::move(alone);
+  }
+  changedOnDisk(run.front()->from, run.back()->to);
+  co_return outcome;
 }
 
 Task<Result<void>> File::store(uint64_t offset, std::vector<Buffer> parts, SessionId session) {

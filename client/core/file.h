@@ -220,6 +220,7 @@ class File : public std::enable_shared_from_this<File> {
   // file.cc: flushing and committing
   void kick();
   static Task<void> flush(std::shared_ptr<File> self, DirtyMap::Run run);
+  Task<Result<void>> storeRun(const DirtyMap::Run& run, SessionId session);
   Task<void> drain(uint64_t from, uint64_t to);
   Task<Result<void>> commit(bool sizeOnly);
   // Only in `session`, in which the bytes were accepted.
@@ -230,6 +231,7 @@ class File : public std::enable_shared_from_this<File> {
   [[nodiscard]] bool tailInTheWay(uint64_t end) const;
   Task<Result<void>> cleanTail();
   Task<Result<void>> writeThrough(uint64_t offset, Buffer data);
+  [[nodiscard]] bool roomIsScarce() const { return core_.io.nearlyFull(state_.server().pool); }
   static Task<Result<void>> storePiece(std::shared_ptr<File> self, uint64_t offset, Buffer data,
                                        SessionId session);
 

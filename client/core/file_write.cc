@@ -49,9 +49,10 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
   CO_TRY(use);
   // What comes from a mapping is of a page that was there before, and that may just be dropped.
   if (!how.fromMapping) shown_ += data.size();
+  const bool atOnce = through || (roomIsScarce() && !how.fromMapping);
   // Two appends that go through must not both start at the same end; buffered ones take the end
   // and put their bytes behind it without waiting in between.
-  auto gate = co_await gate_.lock(0, 1, append && through);
+  auto gate = co_await gate_.lock(0, 1, append && atOnce);
   while (true) {
     if (append) offset = size();
     CO_TRY(checkEnd(offset, data.size()));
@@ -60,7 +61,18 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
   }
   if (how.fromMapping) CO_TRY(checkMapping(lossesBefore));
   CO_TRY(handle.usable());
-  if (through) co_return co_await writeThrough(offset, std::move(data));
+  if (atOnce) {
+    // What was buffered when there was room is not to find that others have taken it since.
+    if (!through) {
+      if (core_.budget.idleBytes() != 0) core_.budget.onPressure();
+      co_await drain(0, UINT64_MAX);
+      if (auto e = errors_.check(handle.seen)) co_return fail(std::move(*e));
+    }
+    CO_TRY(co_await writeThrough(offset, std::move(data)));
+    // Without O_SYNC the size may follow later.
+    if (through) co_return co_await commit(true);
+    co_return Result<void>{};
+  }
   dirty_.write(offset, data.bytes());
   state_.wrote(core_.env.reactor.wallNow());
   notePending();
@@ -101,8 +113,8 @@ Task<Result<void>> File::storePiece(std::shared_ptr<File> self, uint64_t offset,
   co_return co_await self->store(offset, std::move(whole), session);
 }
 
-// Durable when it completes: the data always, the size if the file has grown. The time of the
-// change follows with the next commit.
+// Durable when it completes: the data. The size if the file has grown, and the time of the change,
+// follow with the next commit.
 Task<Result<void>> File::writeThrough(uint64_t offset, Buffer data) {
   const uint64_t end = offset + data.size();
   const SessionId session = core_.io.session();
@@ -129,7 +141,7 @@ Task<Result<void>> File::writeThrough(uint64_t offset, Buffer data) {
     state_.wrote(core_.env.reactor.wallNow());
   }
   notePending();
-  co_return co_await commit(true);
+  co_return Result<void>{};
 }
 
 }  // namespace cairn::client

@@ -28,6 +28,8 @@ Result<void> MapCache::take(const InMessage& reply, bool keepalive) {
       return fail(Errc::kBadMessage, "not a map");
     auto answer = keepalive ? body.getKeepalive() : body.getMap();
     if (answer.getLeaseMs() != 0) lease_ = answer.getLeaseMs() * Duration(1ms);
+    nearlyFull_.clear();
+    for (uint32_t pool : answer.getNearlyFull()) nearlyFull_.insert(PoolId{pool});
     if (!answer.hasMap()) return std::shared_ptr<const ClusterMap>();
     return std::make_shared<const ClusterMap>(ClusterMap::read(answer.getMap()));
   });

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 
 #include "client/core/session.h"
 #include "common/cluster/cluster_map.h"
@@ -33,6 +34,8 @@ class MapCache {
   // For how long what the MDS granted stands, from the moment an answered request was sent. Zero
   // until the MDS has said it.
   [[nodiscard]] Duration lease() const { return lease_; }
+  // What the MDS said last: whether the pool has little room left.
+  [[nodiscard]] bool nearlyFull(PoolId pool) const { return nearlyFull_.contains(pool); }
   // Sends keepalives until `stop` is set.
   Task<void> keepAlive();
 
@@ -48,6 +51,7 @@ class MapCache {
   uint64_t fetches_ = 0;  // that have ended
   bool poked_ = false;
   Duration lease_{};
+  std::set<PoolId> nearlyFull_;
   Pulse news_;
 };
 

@@ -2,6 +2,10 @@
 
 namespace cairn {
 
+bool serves(const OsdEntry& osd, const Pool& pool) {
+  return osd.in && (pool.anyClass || osd.deviceClass == pool.deviceClass);
+}
+
 PgState pgState(const ClusterMap& map, const Pool& pool, const PlacementGroup& pg) {
   const size_t inSync = pg.inSync();
   if (inSync == 0 || inSync < pool.minSize) return PgState::kUnavailable;

@@ -6,6 +6,9 @@
 
 namespace cairn {
 
+// Whether what the pool stores may lie on the OSD.
+bool serves(const OsdEntry& osd, const Pool& pool);
+
 // The worst that is true of a group, from good to bad.
 enum class PgState : uint8_t {
   kClean,        // as many copies (or shards) as the pool promises, where they belong

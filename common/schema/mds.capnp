@@ -154,6 +154,7 @@ struct Heartbeat {
   bytesTotal @4 :UInt64;
   recovery @5 :Recovery;    # of the groups whose primary it is
   scrub @6 :Scrub;          # likewise
+  nearlyFull @7 :Bool;      # the store has little room left (OsdReply.nearlyFull)
 }
 
 struct Scrub {
@@ -499,6 +500,7 @@ struct MapReply {
   map @2 :Types.ClusterMap;   # null if the sender's epoch was this one
   adopted @3 :UInt64;         # heartbeat: every OSD that may serve has this epoch or a newer one. A new primary serves
                               # only once this has reached its group's epoch: then no older primary does any more.
+  nearlyFull @4 :List(UInt32);  # pools that lie on an OSD which has little room left: buffer nothing for them
 }
 
 struct MdsPush {

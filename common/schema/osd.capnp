@@ -136,6 +136,7 @@ struct OsdReply {
     damaged @10 :DamagedReply;
   }
   pgEpoch @6 :UInt64;      # ours, also with kStaleEpoch
+  nearlyFull @11 :Bool;    # this store is, or (a primary says) that of another member: buffer nothing for this pool
 }
 
 struct ReadReply {

@@ -72,6 +72,7 @@ void OsdMonitor::note(Heard& heard, schema::Heartbeat::Reader beat) {
   ++heard.beats;
   heard.bytesUsed = beat.getBytesUsed();
   heard.bytesTotal = beat.getBytesTotal();
+  heard.nearlyFull = beat.getNearlyFull();
   auto recovery = beat.getRecovery();
   heard.chunksLeft = recovery.getChunksLeft();
   heard.bytesLeft = recovery.getBytesLeft();
@@ -213,6 +214,19 @@ ClusterMap OsdMonitor::currentMap() const {
     it->second.bytesTotal = h.bytesTotal;
   }
   return map;
+}
+
+std::vector<PoolId> OsdMonitor::nearlyFull() const {
+  std::vector<PoolId> out;
+  const ClusterMap& map = state_.map();
+  for (const auto& [poolId, pool] : map.pools) {
+    const bool any = std::ranges::any_of(heard_, [&](const auto& h) {
+      const OsdEntry* osd = h.second.nearlyFull ? map.osd(h.first) : nullptr;
+      return osd != nullptr && osd->up && serves(*osd, pool);
+    });
+    if (any) out.push_back(poolId);
+  }
+  return out;
 }
 
 Duration OsdMonitor::downFor(OsdId id) const {

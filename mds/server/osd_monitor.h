@@ -65,6 +65,8 @@ class OsdMonitor {
   [[nodiscard]] uint64_t beats(OsdId id) const;
   // The state machine's map with what was heard last.
   [[nodiscard]] ClusterMap currentMap() const;
+  // Those that lie on an OSD with little room left, in ascending order.
+  [[nodiscard]] std::vector<PoolId> nearlyFull() const;
   // Since when it has been down, as far as this process knows.
   [[nodiscard]] Duration downFor(OsdId id) const;
   [[nodiscard]] size_t upCount() const;
@@ -83,6 +85,7 @@ class OsdMonitor {
     bool judged = false;  // a command that calls it down is under way
     uint64_t beats = 0;
     uint64_t bytesUsed = 0, bytesTotal = 0;
+    bool nearlyFull = false;
     bool told = false;  // by a heartbeat of this incarnation, not only the map
     uint64_t chunksLeft = 0, bytesLeft = 0, bytesDone = 0;
     ScrubProgress scrub;

@@ -283,6 +283,9 @@ void Server::writeMap(MapEpoch known, Duration lease, schema::MapReply::Builder 
   reply.setEpoch(map.epoch.value);
   reply.setLeaseMs(static_cast<uint32_t>(lease / 1ms));
   if (known < map.epoch) osds_.currentMap().write(reply.initMap());
+  const auto full = osds_.nearlyFull();
+  auto pools = reply.initNearlyFull(static_cast<uint32_t>(full.size()));
+  for (uint32_t i = 0; i < pools.size(); ++i) pools.set(i, full[i].value);
 }
 
 Task<Result<OutMessage>> Server::removeLeaked(capnp::List<schema::StoredChunk>::Reader suspects,

@@ -12,10 +12,6 @@ std::string osdName(OsdId id) {
   return "osd." + std::to_string(id.value);
 }
 
-bool serves(const OsdEntry& osd, const Pool& pool) {
-  return osd.in && (pool.anyClass || osd.deviceClass == pool.deviceClass);
-}
-
 // Data bytes per byte stored.
 uint64_t scaled(uint64_t raw, const Pool& pool) {
   if (pool.replicas != 0) return raw / pool.replicas;

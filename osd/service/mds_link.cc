@@ -96,6 +96,7 @@ Task<Result<void>> MdsLink::beat() {
   h.setMapEpoch(map_.epoch().value);
   h.setBytesUsed(store_.space().usedBytes);
   h.setBytesTotal(store_.space().totalBytes);
+  h.setNearlyFull(store_.space().nearlyFull);
   if (recovery_) {
     const RecoveryProgress now = recovery_();
     auto r = h.initRecovery();

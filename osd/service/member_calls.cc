@@ -59,6 +59,7 @@ Task<Result<void>> MemberCalls::replicate(OsdId to, GroupId group, const Mutatio
   if (mutation->kind == Mutation::Kind::kWrite) m.addPayload(mutation->data);
   auto answer = co_await demand(to, group, std::move(m));
   CO_TRY(answer);
+  peers_.noteSpace(to, answer->body<schema::OsdReply>().getNearlyFull());
   timer.ok();
   co_return Result<void>{};
 }

@@ -33,6 +33,14 @@ class Peers {
 
   [[nodiscard]] bool isSuspect(OsdId peer) const { return suspects_.contains(peer); }
   [[nodiscard]] const std::set<OsdId>& suspects() const { return suspects_; }
+  // What it said of its room when it last answered a change.
+  void noteSpace(OsdId peer, bool nearlyFull) {
+    if (nearlyFull)
+      nearlyFull_.insert(peer);
+    else
+      nearlyFull_.erase(peer);
+  }
+  [[nodiscard]] bool isNearlyFull(OsdId peer) const { return nearlyFull_.contains(peer); }
   // After a change of the map: calls to OSDs that are down in it fail now.
   void follow();
 
@@ -49,7 +57,7 @@ class Peers {
   const MapState& map_;
   const Uuid cluster_;
   std::map<OsdId, std::shared_ptr<RpcClient>> clients_;
-  std::set<OsdId> suspects_;
+  std::set<OsdId> suspects_, nearlyFull_;
   bool closed_ = false;
   TaskScope scope_;
 };

@@ -140,9 +140,12 @@ Identity Service::identity() {
 OutMessage Service::reply(const Target& target) const {
   OutMessage m;
   auto body = m.body<schema::OsdReply>();
-  if (map_.map())
-    if (auto group = map_.map()->group(target.pool, target.pg))
-      body.setPgEpoch((*group)->epoch.value);
+  body.setNearlyFull(store_.space().nearlyFull);
+  auto group = map_.map() ? map_.map()->group(target.pool, target.pg) : fail(Errc::kNotFound);
+  if (!group) return m;
+  body.setPgEpoch((*group)->epoch.value);
+  if (std::ranges::any_of((*group)->osds, [this](OsdId id) { return peers_.isNearlyFull(id); }))
+    body.setNearlyFull(true);
   return m;
 }
 

@@ -12,6 +12,8 @@ constexpr uint64_t kDeferredBytes = 8 * kMiB;
 constexpr uint64_t kDataWrites = 64;
 // The reserve may not eat a small store.
 constexpr uint64_t kReserveShare = 8;
+// Room that clients may fill with what they have buffered before they learn how little there is.
+constexpr uint64_t kLittleShare = 50, kLittleBlocks = kGiB / kBlockSize;
 // list() passes over so many groups of a chunk before it seeks the next chunk.
 constexpr int kSkippedGroups = 8;
 }  // namespace
@@ -163,7 +165,9 @@ Result<std::vector<Changed>> ChunkStore::changes(GroupId group, Changed after, s
 Space ChunkStore::space() const {
   uint64_t total = files_.superblock.dataBlocks;
   uint64_t free = allocator_.freeBlocks() + guard_.retiredBlocks();
-  return {total * kBlockSize, (total - free) * kBlockSize, maps_.chunks()};
+  const uint64_t little = std::max(total / kLittleShare, std::min(kLittleBlocks, total / 4));
+  return {total * kBlockSize, (total - free) * kBlockSize, maps_.chunks(),
+          free < reserveBlocks_ + little};
 }
 
 // ---- Background ----

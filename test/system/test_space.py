@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Deleting gives the space back within seconds, also of open-unlinked files, and leaves no leak behind."""
+import contextlib
+import errno
 import os
+import random
 
 from harness import Cluster, check, eventually, say, sh
 
@@ -59,6 +62,34 @@ with Cluster("space", osds=3, replicas=2) as c:
         check(e.errno == 28, f"a full cluster says ENOSPC, not {e}")
     with open(f"{m}/precious", "rb") as f:
         check(f.read() == b"keep me" * 100000, "what was there is still there")
+    os.remove(f"{m}/flood")
+    eventually(lambda: empty_free - free() < 5 * MIB, "the flood's space is back", 20)
+
+    say("full: what write(2) has taken without an error is there, without fsync(2)")
+    pick = random.Random(6)
+    files = {path: {} for path in (f"{m}/flood", f"{m}/random")}
+    refused = 0
+    with contextlib.ExitStack() as stack:
+        fds = {path: stack.enter_context(open(path, "w+b", buffering=0)) for path in files}
+        while refused < 20:
+            for n, path in enumerate(files):
+                block = pick.randrange(16384) if n else len(files[path])
+                tag = pick.randbytes(16)
+                try:
+                    check(os.pwrite(fds[path].fileno(), tag * 4096, block * 65536) == 65536, "a whole block is taken")
+                    files[path][block] = tag
+                except OSError as e:
+                    check(e.errno == errno.ENOSPC, f"it is ENOSPC: {e}")
+                    files[path].pop(block, None)
+                    refused += 1
+        say("  " + " and ".join(f"{len(blocks) * 65536 // MIB} MiB" for blocks in files.values()))
+        for path, blocks in files.items():
+            fd = fds[path].fileno()
+            os.fsync(fd)  # has nothing to say
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            for block, tag in blocks.items():
+                check(os.pread(fd, 65536, block * 65536) == tag * 4096, f"{path}: block {block} is as it was written")
+    os.remove(f"{m}/random")
     os.remove(f"{m}/flood")
     eventually(lambda: empty_free - free() < 5 * MIB, "the flood's space is back", 20)
     with open(f"{m}/after", "wb") as f:

@@ -50,6 +50,70 @@ TEST_CASE("errors: a failed background flush is reported once by each handle") {
   CHECK(c.stored("f") == "works");
 }
 
+TEST_CASE("errors: where room is scarce each write says itself that there is none") {
+  FakeCluster c(1, {.mds = {}, .flushAge = 1h});
+  const auto osdSays = [&](bool scarce, Errc refused) {
+    c.eachOsd([&](FakeOsd& o) {
+      o.nearlyFull = scarce;
+      o.refuse = [=](schema::OsdRequest::Reader r) { return r.isWrite() ? refused : Errc::kOk; };
+    });
+  };
+  const auto onDisk = [&](const std::string& name, size_t bytes) {
+    const auto& chunks = c.mds.file(name).chunks;
+    if (chunks.empty()) return std::string();
+    const auto got = c.storage.read(chunks.at(0), 0, roundUp(bytes, kBlockSize));
+    return std::string(got.begin(), got.begin() + static_cast<ptrdiff_t>(bytes));
+  };
+  const std::string piece = pattern(100'000, 1);
+  auto h = c.create("f"), other = c.create("other");
+  REQUIRE(c.write(h, 0, piece));
+  REQUIRE(c.write(other, 0, piece));
+  CHECK(c.storage.chunks.empty());
+  SUBCASE("an OSD says so, with the answer to what had to be stored") {
+    osdSays(true, Errc::kOk);
+    REQUIRE(c.run(c.fs->fsync(h)));
+  }
+  SUBCASE("the MDS says so") {
+    c.mds.nearlyFull = kPool;
+    c.world.run(3s);
+  }
+  // What was buffered before does not wait until others have filled the room.
+  REQUIRE(c.write(h, piece.size(), piece));
+  CHECK(onDisk("f", 2 * piece.size()) == piece + piece);
+  CHECK(c.mds.file("f").size < 2 * piece.size());
+  REQUIRE(c.world.runUntil([&] { return onDisk("other", piece.size()) == piece; }, 1s));
+  osdSays(true, Errc::kNoSpace);
+  CHECK(c.write(h, 2 * piece.size(), piece).error().code == Errc::kNoSpace);
+  CHECK(c.run(c.fs->fsync(h)));
+  CHECK(c.mds.file("f").size == 2 * piece.size());
+  // There is room again, and nobody has to ask.
+  osdSays(false, Errc::kOk);
+  c.mds.nearlyFull.reset();
+  c.world.run(15s);
+  REQUIRE(c.write(h, 2 * piece.size(), piece));
+  CHECK(onDisk("f", 3 * piece.size()) != piece + piece + piece);
+  REQUIRE(c.run(c.fs->fsync(h)));
+  CHECK(c.stored("f") == piece + piece + piece);
+}
+
+TEST_CASE("errors: what has no room together is stored as far as there is some") {
+  FakeCluster c;
+  auto h = c.create("f");
+  c.eachOsd([&](FakeOsd& o) {
+    o.refuse = [](schema::OsdRequest::Reader r) {
+      const bool large = r.isWrite() && r.getWrite().getLength() > kMiB;
+      const bool last = r.isWrite() && r.getWrite().getOffset() == 39 * kMiB;
+      return large || last ? Errc::kNoSpace : Errc::kOk;
+    };
+  });
+  const std::string all = pattern(40 * kMiB, 1);
+  REQUIRE(c.write(h, 0, all));
+  CHECK(c.run(c.fs->fsync(h)).error().code == Errc::kNoSpace);
+  CHECK(c.run(c.fs->fsync(h)));
+  CHECK(c.mds.file("f").size == 39 * kMiB);
+  CHECK(c.stored("f") == all.substr(0, 39 * kMiB));
+}
+
 TEST_CASE("errors: a direct write fails by itself") {
   FakeCluster c;
   auto h = c.create("f", O_RDWR | O_DIRECT);

@@ -121,6 +121,7 @@ FakeMds::Answer FakeMds::answer(schema::MdsRequest::Reader r) {
   auto mapReply = [this](uint64_t known, schema::MapReply::Builder out) {
     out.setEpoch(map.epoch.value);
     out.setLeaseMs(2000);
+    if (nearlyFull) out.initNearlyFull(1).set(0, nearlyFull->value);
     if (known < map.epoch.value) map.write(out.initMap());
   };
   if (r.isMutate() && r.getMutate().isSessionOpen()) {

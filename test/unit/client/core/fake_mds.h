@@ -87,6 +87,7 @@ class FakeMds final : public RpcHandler {
   std::map<uint64_t, FakeFile> files;
   std::function<void(uint64_t chunk)> onChunkGone;
   // Asked for every request; empty: no faults.
+  std::optional<PoolId> nearlyFull;  // which it says is
   std::function<Fault(schema::MdsRequest::Reader)> fault;
   std::function<Errc(schema::Mutation::Reader)> refuse;  // a mutation's final answer
   Duration delay{};

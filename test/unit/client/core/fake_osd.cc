@@ -93,6 +93,7 @@ Result<OutMessage> FakeOsd::answer(schema::OsdRequest::Reader r, const InMessage
     return fail(Errc::kStaleEpoch, "fake");
   OutMessage out;
   auto reply = out.body<schema::OsdReply>();
+  reply.setNearlyFull(nearlyFull);
   auto note = [&](const char* what, uint64_t chunk, uint32_t offset, uint32_t length) {
     events_.push_back(std::string("osd ") + what + " " + std::to_string(chunk) + " " +
                       std::to_string(offset) + " " + std::to_string(length));

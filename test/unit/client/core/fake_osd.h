@@ -43,6 +43,7 @@ class FakeOsd final : public RpcHandler {
   std::function<Fault(schema::OsdRequest::Reader)> fault;
   std::function<Errc(schema::OsdRequest::Reader)> refuse;  // a final answer
   std::function<Duration()> delay;
+  bool nearlyFull = false;     // it says so
   int damageReads = 0;         // so many answers are damaged on the way
   uint64_t clientSession = 0;  // whom the last request came from
 

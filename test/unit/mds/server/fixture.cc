@@ -307,6 +307,7 @@ void FakeOsd::fill(schema::Heartbeat::Builder h) const {
   h.setMapEpoch(mapEpoch.value);
   h.setBytesUsed(bytesUsed);
   h.setBytesTotal(bytesTotal);
+  h.setNearlyFull(nearlyFull);
   auto recovery = h.initRecovery();
   recovery.setChunksLeft(chunksLeft);
   recovery.setBytesLeft(bytesLeft);

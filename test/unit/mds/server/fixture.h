@@ -144,6 +144,7 @@ class FakeOsd : public Peer, public RpcHandler {
   MapEpoch adopted;   // as it was told last
   bool takesMaps = true;
   uint64_t bytesUsed = 1 * kGiB, bytesTotal = 100 * kGiB;
+  bool nearlyFull = false;
   uint64_t chunksLeft = 0, bytesLeft = 0, bytesDone = 0;
   std::multiset<uint64_t> removed;
   size_t requests = 0;

@@ -122,6 +122,27 @@ TEST_CASE("clients have a lease of their own") {
   CHECK(rig.osds[0]->beat().reply().getHeartbeat().getLeaseMs() == 2000);
 }
 
+TEST_CASE("clients are told which pools have little room left") {
+  Rig rig;
+  rig.startOsds(3);
+  Client c(rig.world);
+  REQUIRE(c.openSession().code() == Errc::kOk);
+  const auto told = [&] {
+    std::vector<uint32_t> out;
+    rig.world.run(1s);  // a heartbeat
+    auto reply = c.ask([](auto r) { r.initKeepalive(); });
+    for (uint32_t pool : reply.reply().getKeepalive().getNearlyFull()) out.push_back(pool);
+    return out;
+  };
+  CHECK(told().empty());
+  rig.osds[1]->nearlyFull = true;
+  CHECK(told() == std::vector<uint32_t>{1});
+  // What is down takes nothing.
+  rig.osds[1]->stopBeating();
+  REQUIRE(rig.until([&] { return !rig.state().map().osd(OsdId{2})->up; }, 10s));
+  CHECK(told().empty());
+}
+
 TEST_CASE("an OSD that is down for too long is out, unless its copies could go nowhere") {
   Rig rig;
   rig.stopMds();

@@ -315,7 +315,7 @@ Task<Result<void>> FakeStore::dropGroup(GroupId group) {
 }
 
 Space FakeStore::space() const {
-  return {1 * kGiB, disk_->blocks() * kBlockSize, disk_->chunks.size()};
+  return {1 * kGiB, disk_->blocks() * kBlockSize, disk_->chunks.size(), disk_->nearlyFull};
 }
 
 }  // namespace cairn::osd::test

@@ -34,6 +34,7 @@ struct FakeDisk {
   std::map<GroupId, GroupState> groups;
   std::map<std::string, std::string> notes;
   uint64_t capacityBlocks = UINT64_MAX;
+  bool nearlyFull = false;
   // Faults
   std::optional<Error> failMutations;  // before anything is changed
   Duration delay = 50us;               // of each operation

@@ -272,6 +272,22 @@ TEST_CASE("a full member fails the write with no space, and what was a hole is a
   CHECK(c.group().osds.size() == 3);
 }
 
+TEST_CASE("a primary says that a member is nearly full, for as long as it is") {
+  TestCluster c(3);
+  const auto says = [&] {
+    auto answer = c.ask(1, c.writeRequest(42, 0, bytesOf(kB, 1)));
+    REQUIRE(answer);
+    return answer->body<schema::OsdReply>().getNearlyFull();
+  };
+  CHECK_FALSE(says());
+  for (size_t i : {1, 3}) {
+    c.disk(i).nearlyFull = true;
+    CHECK(says());
+    c.disk(i).nearlyFull = false;
+    CHECK_FALSE(says());
+  }
+}
+
 TEST_CASE("an append that a full member refuses leaves the bytes before it readable") {
   TestCluster c(3);
   REQUIRE(c.write(1, 42, 0, bytesOf(5000, 1)));

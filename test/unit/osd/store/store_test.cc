@@ -148,8 +148,16 @@ TEST_CASE("store: a full store refuses growth before it changes anything, and ta
   CHECK(total == 16 * kMiB);
   uint64_t chunk = 1;
   uint64_t version = 1;
-  while (host.write(chunk, 0, chunk * 1000, 200, version++) == Errc::kOk) ++chunk;
+  CHECK_FALSE(host.store->space().nearlyFull);
+  uint64_t left = total;
+  while (host.write(chunk, 0, chunk * 1000, 200, version++) == Errc::kOk) {
+    ++chunk;
+    if (!host.store->space().nearlyFull) left = total - host.store->space().usedBytes;
+  }
   CHECK(host.error.code == Errc::kNoSpace);
+  // It says so when a quarter of it is left beside the reserve.
+  CHECK(left < kMiB + total / 4 + 201 * kBlockSize);
+  CHECK(left >= kMiB + total / 4);
   while (host.write(chunk, 0, chunk * 1000, 1, version++) == Errc::kOk) ++chunk;
   const uint64_t used = host.store->space().usedBytes;
   CHECK(used <= total - kMiB);  // the reserve
