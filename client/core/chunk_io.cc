@@ -33,9 +33,11 @@ void ChunkIo::sessionOpened(SessionId session) {
 }
 
 bool ChunkIo::nearlyFull(PoolId pool) const {
-  if (maps_.nearlyFull(pool)) return true;
-  auto it = scarceUntil_.find(pool);
-  return it != scarceUntil_.end() && env_.reactor.now() < it->second;
+  const auto said = [&](const std::map<PoolId, TimePoint>& until) {
+    auto it = until.find(pool);
+    return it != until.end() && env_.reactor.now() < it->second;
+  };
+  return maps_.nearlyFull(pool) || said(scarceUntil_) || said(noneUntil_);
 }
 
 void ChunkIo::noteFull(PoolId pool, std::map<PoolId, TimePoint>& until, const char* what) {
@@ -97,9 +99,11 @@ Task<Result<void>> ChunkIo::ask(Kind kind, SessionId session, ChunkAddr at, Fill
     auto reply = co_await attempt(*map, at, fill, payload, retry.limit(kAttemptTimeout));
     Error why;
     if (reply) {
-      if (reply->body<schema::OsdReply>().getNearlyFull())
-        noteFull(at.pool, scarceUntil_, "a pool is nearly full: what is written is not buffered");
-      auto taken = decode(*reply, take);
+      auto taken = decode(*reply, [&](const InMessage& answer) {
+        if (kind == Kind::kMutation && answer.body<schema::OsdReply>().getNearlyFull())
+          noteFull(at.pool, scarceUntil_, "a pool is nearly full: what is written is not buffered");
+        return take(answer);
+      });
       if (taken) co_return taken;
       why = taken.error();
     } else {

@@ -25,6 +25,7 @@ File::File(Core& core, InodeId ino)
       committing_(core.env.reactor),
       acquiring_(core.env.reactor),
       tail_(core.env.reactor),
+      appending_(core.env.reactor),
       dropping_(core.env.reactor),
       flushed_(core.env.reactor),
       admitted_(core.env.reactor) {}

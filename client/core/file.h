@@ -8,9 +8,9 @@
 //
 // Order of locks, outermost first:
 //   the lease
-//   gate_       the shape of the file: writes hold it shared; truncate, punch, fallocate and
-//   appends
-//               that go through hold it exclusively
+//   appending_  appends, one at a time
+//   gate_       the shape of the file: writes hold it shared; truncate, punch and fallocate hold
+//               it exclusively
 //   onDisk_     byte ranges that are being changed on the OSDs: no two overlapping changes are in
 //               flight, so that each may be repeated (see chunk_io.h)
 //   committing_ commits of size and time, one at a time
@@ -64,6 +64,7 @@ struct Core {
   std::function<void(InodeId)> onForeignChange;  // another client changed its data
   std::function<void(InodeId)> onPageWait;       // see Filesystem
   std::function<void(InodeId)> onWriteWait;
+  std::function<void(PoolId)> onScarceRoom;    // what is buffered for the pool is to go out
   std::function<Task<void>(File&)> dropPages;  // of the cache above
   // Grows before and after every change of names or attributes that this client asked for without
   // learning which inodes it touched.
@@ -150,6 +151,7 @@ class File : public std::enable_shared_from_this<File> {
   // Flushes and commits in the background; errors are kept for the handles.
   Task<void> settle();
   [[nodiscard]] bool settling() const { return settling_; }
+  [[nodiscard]] PoolId pool() const { return state_.server().pool; }
   // Starts flushing all that is dirty; gives the memory that it will free.
   uint64_t pushOut();
   // Before the write lease is given up: everything is flushed and committed, or the handles will be
@@ -227,11 +229,16 @@ class File : public std::enable_shared_from_this<File> {
   Task<Result<void>> store(uint64_t offset, std::vector<Buffer> parts, SessionId session);
 
   // file_write.cc
+  // The session in which bytes were accepted: in another one they may not be stored.
+  struct Accepted {
+    uint64_t leases;
+    SessionId session;
+  };
+  [[nodiscard]] Result<void> stillIn(const Accepted& accepted) const;
   Result<void> checkMapping(uint64_t lossesBefore);
   [[nodiscard]] bool tailInTheWay(uint64_t end) const;
   Task<Result<void>> cleanTail();
-  Task<Result<void>> writeThrough(uint64_t offset, Buffer data);
-  [[nodiscard]] bool roomIsScarce() const { return core_.io.nearlyFull(state_.server().pool); }
+  Task<Result<void>> writeThrough(uint64_t offset, Buffer data, const Accepted& in);
   static Task<Result<void>> storePiece(std::shared_ptr<File> self, uint64_t offset, Buffer data,
                                        SessionId session);
 
@@ -254,6 +261,7 @@ class File : public std::enable_shared_from_this<File> {
   Task<Result<Attr>> resize(AttrChange change);
   Task<Result<void>> punch(uint64_t from, uint64_t to);
   Task<Result<void>> zeroStored(uint64_t from, uint64_t to);
+  Task<Result<void>> zeroLocked(uint64_t from, uint64_t to);
   Task<Result<void>> removeWhole(uint32_t first, uint32_t count);
   Task<Result<void>> reserve(uint64_t from, uint64_t to);
   Task<Result<void>> extendTo(uint64_t size);
@@ -270,6 +278,7 @@ class File : public std::enable_shared_from_this<File> {
   AsyncMutex committing_;
   AsyncMutex acquiring_;
   AsyncMutex tail_;
+  AsyncMutex appending_;
   AsyncMutex dropping_;
   Pulse flushed_;  // after each extent
   size_t flushesInFlight_ = 0;

@@ -130,10 +130,15 @@ Task<Result<void>> File::punch(uint64_t from, uint64_t to) {
 // Part of one chunk.
 Task<Result<void>> File::zeroStored(uint64_t from, uint64_t to) {
   if (from >= to) co_return Result<void>{};
+  auto lock = co_await onDisk_.lock(from, to, true);
+  co_return co_await zeroLocked(from, to);
+}
+
+// The same, by whoever holds the range.
+Task<Result<void>> File::zeroLocked(uint64_t from, uint64_t to) {
   auto chunk = co_await chunks_.find(chunkOf(from));
   CO_TRY(chunk);
   if (!*chunk) co_return Result<void>{};
-  auto lock = co_await onDisk_.lock(from, to, true);
   auto zeroed = co_await core_.io.zero(**chunk, static_cast<uint32_t>(from % kChunkSize),
                                        static_cast<uint32_t>(to - from));
   changedOnDisk(from, to);

@@ -12,6 +12,8 @@ constexpr size_t kMaxClosed = 4096;
 // Closes that come together go to the MDS together.
 constexpr Duration kReleaseDelay = 5ms;
 constexpr size_t kMaxReleases = 1024;
+// Between two looks for what is buffered for a pool that is nearly full.
+constexpr Duration kPushOutPause = 100ms;
 
 bool writable(int flags) {
   return (flags & O_ACCMODE) != O_RDONLY;
@@ -28,6 +30,7 @@ FileTable::FileTable(Core& core)
     pending_.try_emplace(file.ino(), file.shared_from_this());
   };
   core_.budget.onPressure = [this] { relieve(); };
+  core_.onScarceRoom = [this](PoolId pool) { pushOut(pool); };
 }
 
 // ---- What is known ----
@@ -246,6 +249,15 @@ void FileTable::relieve() {
   uint64_t enough = core_.budget.limitBytes() / 4, asked = 0;
   for (auto it = pending_.begin(); it != pending_.end() && asked < enough; ++it)
     asked += it->second->pushOut();
+}
+
+// Every writer asks for it.
+void FileTable::pushOut(PoolId pool) {
+  const TimePoint now = core_.env.reactor.now();
+  if (core_.budget.idleBytes() == 0 || now < pushOutFrom_) return;
+  pushOutFrom_ = now + kPushOutPause;
+  for (const auto& [ino, file] : pending_)
+    if (file->pool() == pool) file->pushOut();
 }
 
 Task<void> FileTable::writeBack(InodeId ino) {

@@ -67,6 +67,7 @@ class FileTable {
   void forget(InodeId ino);
   void evict();
   void relieve();
+  void pushOut(PoolId pool);
   void queueRelease(InodeId ino);
   Task<void> finishClosed(std::shared_ptr<File> file);
   static Task<void> settle(std::shared_ptr<File> file);
@@ -76,6 +77,7 @@ class FileTable {
   // Closed ones, oldest first, and where each is.
   std::list<InodeId> closed_;
   std::unordered_map<InodeId, std::list<InodeId>::iterator> closedAt_;
+  TimePoint pushOutFrom_{};
   std::map<InodeId, std::shared_ptr<File>> pending_;  // something to flush or to commit, perhaps
   std::set<InodeId> toRelease_;                       // the MDS is not told yet
   std::set<InodeId> releasing_;                       // being told

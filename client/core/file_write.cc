@@ -47,12 +47,13 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
   if (how.fromMapping) CO_TRY(checkMapping(lossesBefore));
   auto use = co_await enter(LeaseMode::kWrite, urgency, &request);
   CO_TRY(use);
+  const Accepted accepted{core_.leases.session(), core_.io.session()};
   // What comes from a mapping is of a page that was there before, and that may just be dropped.
   if (!how.fromMapping) shown_ += data.size();
-  const bool atOnce = through || (roomIsScarce() && !how.fromMapping);
-  // Two appends that go through must not both start at the same end; buffered ones take the end
-  // and put their bytes behind it without waiting in between.
-  auto gate = co_await gate_.lock(0, 1, append && atOnce);
+  // Two appends must not both start at the same end.
+  AsyncMutex::Guard appending;
+  if (append) appending = co_await appending_.lock();
+  auto gate = co_await gate_.lock(0, 1, false);
   while (true) {
     if (append) offset = size();
     CO_TRY(checkEnd(offset, data.size()));
@@ -61,14 +62,16 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
   }
   if (how.fromMapping) CO_TRY(checkMapping(lossesBefore));
   CO_TRY(handle.usable());
-  if (atOnce) {
+  CO_TRY(stillIn(accepted));
+  const bool scarce = !through && !how.fromMapping && core_.io.nearlyFull(pool());
+  if (scarce) {
     // What was buffered when there was room is not to find that others have taken it since.
-    if (!through) {
-      if (core_.budget.idleBytes() != 0) core_.budget.onPressure();
-      co_await drain(0, UINT64_MAX);
-      if (auto e = errors_.check(handle.seen)) co_return fail(std::move(*e));
-    }
-    CO_TRY(co_await writeThrough(offset, std::move(data)));
+    core_.onScarceRoom(pool());
+    co_await drain(0, UINT64_MAX);
+    if (auto e = errors_.check(handle.seen)) co_return fail(std::move(*e));
+  }
+  if (through || scarce) {
+    CO_TRY(co_await writeThrough(offset, std::move(data), accepted));
     // Without O_SYNC the size may follow later.
     if (through) co_return co_await commit(true);
     co_return Result<void>{};
@@ -78,6 +81,11 @@ Task<Result<void>> File::write(Handle& handle, uint64_t offset, Buffer data, Wri
   notePending();
   kick();
   co_return Result<void>{};
+}
+
+Result<void> File::stillIn(const Accepted& accepted) const {
+  if (accepted.leases == core_.leases.session()) return {};
+  return fail(Errc::kIo, "the session expired: what was not stored is lost");
 }
 
 // What was stored under a write lease that was lost: others may have changed the file since.
@@ -115,9 +123,9 @@ Task<Result<void>> File::storePiece(std::shared_ptr<File> self, uint64_t offset,
 
 // Durable when it completes: the data. The size if the file has grown, and the time of the change,
 // follow with the next commit.
-Task<Result<void>> File::writeThrough(uint64_t offset, Buffer data) {
+Task<Result<void>> File::writeThrough(uint64_t offset, Buffer data, const Accepted& in) {
   const uint64_t end = offset + data.size();
-  const SessionId session = core_.io.session();
+  const SessionId session = in.session;
   if (dirty_.touches(offset, end)) co_await drain(offset, end);  // older bytes go first
   {
     auto lock = co_await onDisk_.lock(offset, end, true);
@@ -136,6 +144,15 @@ Task<Result<void>> File::writeThrough(uint64_t offset, Buffer data) {
         if (!r && outcome) outcome = std::move(r);
     }
     changedOnDisk(offset, end);
+    CO_TRY(stillIn(in));
+    // What part of it has found room is not to be there when the file grows over it.
+    if (!outcome && outcome.error().code == Errc::kNoSpace) {
+      for (uint64_t at = std::max(offset, size()); at < end;) {
+        const uint64_t next = std::min(end, roundDown(at, kChunkSize) + kChunkSize);
+        CO_TRY(co_await zeroLocked(at, next));
+        at = next;
+      }
+    }
     CO_TRY(outcome);
     state_.stored(end);
     state_.wrote(core_.env.reactor.wallNow());

@@ -96,6 +96,7 @@ Mount::Mount(Env& env, Options options, MountInfo info)
                 [this](InodeId ino) {
                   if (onWriteWait) onWriteWait(ino);
                 },
+            .onScarceRoom = {},
             .dropPages = [this](File& file) { return forget(file.ino(), false); }},
       files_(core_),
       locks_(env_, mds_, stop_),

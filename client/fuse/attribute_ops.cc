@@ -65,7 +65,8 @@ Task<Result<void>> replyStatfs(fuse_req_t request, Task<Result<Capacity>> task) 
 // For a read(2) or lseek(2) the kernel names the open file, for a stat(2) it does not.
 void getattr(fuse_req_t r, fuse_ino_t ino, fuse_file_info* info) {
   auto& e = FuseEdge::of(r);
-  e.run(r, "getattr", replyAttr(e, r, e.settledAttr(InodeId(ino), info != nullptr)));
+  const bool throughPages = info != nullptr && !openFileOf(info).direct;
+  e.run(r, "getattr", replyAttr(e, r, e.settledAttr(InodeId(ino), throughPages)));
 }
 
 void setattr(fuse_req_t r, fuse_ino_t ino, struct stat* st, int valid, fuse_file_info*) {

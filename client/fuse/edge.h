@@ -63,11 +63,17 @@ namespace cairn::client {
 
 // An open file as the kernel names it (fuse_file_info.fh).
 struct OpenFile {
+  OpenFile(std::shared_ptr<Handle> h, int openFlags)
+      : handle(std::move(h)), direct((openFlags & O_DIRECT) != 0) {}
   std::shared_ptr<Handle> handle;
+  const bool direct;  // its reads show no pages
 };
 
+inline const OpenFile& openFileOf(const fuse_file_info* info) {
+  return *reinterpret_cast<OpenFile*>(info->fh);
+}
 inline std::shared_ptr<Handle> handleOf(const fuse_file_info* info) {
-  return reinterpret_cast<OpenFile*>(info->fh)->handle;
+  return openFileOf(info).handle;
 }
 
 // An open directory: the page of entries fetched last, so that the kernel's small readdir buffers

@@ -27,7 +27,7 @@ Task<Result<void>> replyOpen(FuseEdge& edge, fuse_req_t request, fuse_file_info 
                              Task<Result<Filesystem::Opened>> task) {
   auto opened = co_await std::move(task);
   CO_TRY(opened);
-  auto file = std::make_unique<OpenFile>(opened->handle);
+  auto file = std::make_unique<OpenFile>(opened->handle, info.flags);
   info.fh = reinterpret_cast<uint64_t>(file.get());
   info.direct_io = FuseEdge::bypassesPages(info.flags) ? 1 : 0;
   info.keep_cache = opened->dataUnchanged && !edge.dropping(opened->attr.ino) ? 1 : 0;

@@ -36,7 +36,7 @@ Task<Result<void>> replyCreate(FuseEdge& edge, fuse_req_t request, fuse_file_inf
                                InodeId parent, Task<Result<Filesystem::Opened>> task) {
   auto opened = co_await std::move(task);
   CO_TRY(opened);
-  auto file = std::make_unique<OpenFile>(opened->handle);
+  auto file = std::make_unique<OpenFile>(opened->handle, info.flags);
   info.fh = reinterpret_cast<uint64_t>(file.get());
   info.direct_io = FuseEdge::bypassesPages(info.flags) ? 1 : 0;
   fuse_entry_param e = edge.entryOf(&opened->attr, parent);

@@ -114,7 +114,7 @@ Task<Result<void>> tmpfile(FuseEdge& edge, uint64_t unique, InodeId parent, fuse
   const int flags = static_cast<int>(in.flags);
   auto opened = co_await edge.fs.tmpfile(parent, in.mode, maker, flags);
   CO_TRY(opened);
-  auto file = std::make_unique<OpenFile>(opened->handle);
+  auto file = std::make_unique<OpenFile>(opened->handle, flags);
   const fuse_entry_param e = edge.entryOf(&opened->attr, parent);
   TmpfileOut out{};
   out.entry.nodeid = e.ino;

@@ -217,15 +217,16 @@ ClusterMap OsdMonitor::currentMap() const {
 }
 
 std::vector<PoolId> OsdMonitor::nearlyFull() const {
-  std::vector<PoolId> out;
   const ClusterMap& map = state_.map();
-  for (const auto& [poolId, pool] : map.pools) {
-    const bool any = std::ranges::any_of(heard_, [&](const auto& h) {
-      const OsdEntry* osd = h.second.nearlyFull ? map.osd(h.first) : nullptr;
-      return osd != nullptr && osd->up && serves(*osd, pool);
-    });
-    if (any) out.push_back(poolId);
-  }
+  std::vector<const OsdEntry*> full;
+  for (const auto& [id, h] : heard_)
+    if (const OsdEntry* osd = h.nearlyFull ? map.osd(id) : nullptr; osd != nullptr && osd->up)
+      full.push_back(osd);
+  std::vector<PoolId> out;
+  if (full.empty()) return out;
+  for (const auto& [id, pool] : map.pools)
+    if (std::ranges::any_of(full, [&](const OsdEntry* osd) { return serves(*osd, pool); }))
+      out.push_back(id);
   return out;
 }
 

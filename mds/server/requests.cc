@@ -81,14 +81,16 @@ Task<Result<OutMessage>> Server::dispatch(MdsRequest::Reader request, RpcPeer& p
       co_return statfs();
     case MdsRequest::MAP: {
       OutMessage out;
-      writeMap(MapEpoch{request.getMap()}, options_.clientLease,
-               out.body<schema::MdsReply>().initMap());
+      auto reply = out.body<schema::MdsReply>().initMap();
+      writeMap(MapEpoch{request.getMap()}, options_.clientLease, reply);
+      writeNearlyFull(reply);
       co_return out;
     }
     case MdsRequest::KEEPALIVE: {
       OutMessage out;
-      writeMap(MapEpoch{request.getKeepalive().getMapEpoch()}, options_.clientLease,
-               out.body<schema::MdsReply>().initKeepalive());
+      auto reply = out.body<schema::MdsReply>().initKeepalive();
+      writeMap(MapEpoch{request.getKeepalive().getMapEpoch()}, options_.clientLease, reply);
+      writeNearlyFull(reply);
       co_return out;
     }
     case MdsRequest::HEARTBEAT: {
@@ -283,6 +285,9 @@ void Server::writeMap(MapEpoch known, Duration lease, schema::MapReply::Builder 
   reply.setEpoch(map.epoch.value);
   reply.setLeaseMs(static_cast<uint32_t>(lease / 1ms));
   if (known < map.epoch) osds_.currentMap().write(reply.initMap());
+}
+
+void Server::writeNearlyFull(schema::MapReply::Builder reply) {
   const auto full = osds_.nearlyFull();
   auto pools = reply.initNearlyFull(static_cast<uint32_t>(full.size()));
   for (uint32_t i = 0; i < pools.size(); ++i) pools.set(i, full[i].value);

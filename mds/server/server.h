@@ -126,6 +126,8 @@ class Server final : public RpcHandler {
   Answer statfs();
   Answer status();
   void writeMap(MapEpoch known, Duration lease, schema::MapReply::Builder reply);
+  // For clients.
+  void writeNearlyFull(schema::MapReply::Builder reply);
   // lock_requests.cc
   Task<Answer> lock(schema::MdsRequest::Reader request, RpcPeer& peer);
   Task<Answer> lockTest(schema::MdsRequest::Reader request, RpcPeer& peer);

@@ -58,8 +58,12 @@ Task<Result<void>> MemberCalls::replicate(OsdId to, GroupId group, const Mutatio
   describe(replicate, *mutation);
   if (mutation->kind == Mutation::Kind::kWrite) m.addPayload(mutation->data);
   auto answer = co_await demand(to, group, std::move(m));
+  if (!answer && answer.error().code == Errc::kNoSpace) peers_.noteSpace(to, true);
   CO_TRY(answer);
-  peers_.noteSpace(to, answer->body<schema::OsdReply>().getNearlyFull());
+  try {
+    peers_.noteSpace(to, answer->body<schema::OsdReply>().getNearlyFull());
+  } catch (const kj::Exception&) {  // it has the change all the same
+  }
   timer.ok();
   co_return Result<void>{};
 }

@@ -5,6 +5,10 @@
 
 namespace cairn::osd {
 
+namespace {
+constexpr Duration kBelieved = 5s;  // of a peer that has little room; the MDS knows it by then, too
+}  // namespace
+
 Peers::Peers(Env& env, const MapState& map, Uuid cluster)
     : env_(env), map_(map), cluster_(cluster), scope_(env.reactor) {}
 
@@ -54,6 +58,18 @@ Task<Result<InMessage>> Peers::attempt(OsdId to, OutMessage message, Duration ti
     co_return fail(Errc::kUnavailable, "osd." + std::to_string(to.value) + " at " +
                                            held->endpoint().text() + ": " + error.text());
   co_return answer;
+}
+
+void Peers::noteSpace(OsdId peer, bool nearlyFull) {
+  if (nearlyFull)
+    saidNearlyFull_[peer] = env_.reactor.now();
+  else
+    saidNearlyFull_.erase(peer);
+}
+
+bool Peers::isNearlyFull(OsdId peer) const {
+  auto it = saidNearlyFull_.find(peer);
+  return it != saidNearlyFull_.end() && env_.reactor.now() - it->second < kBelieved;
 }
 
 Task<Result<InMessage>> Peers::call(OsdId to, OutMessage message, Duration timeout) {

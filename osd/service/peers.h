@@ -33,14 +33,9 @@ class Peers {
 
   [[nodiscard]] bool isSuspect(OsdId peer) const { return suspects_.contains(peer); }
   [[nodiscard]] const std::set<OsdId>& suspects() const { return suspects_; }
-  // What it said of its room when it last answered a change.
-  void noteSpace(OsdId peer, bool nearlyFull) {
-    if (nearlyFull)
-      nearlyFull_.insert(peer);
-    else
-      nearlyFull_.erase(peer);
-  }
-  [[nodiscard]] bool isNearlyFull(OsdId peer) const { return nearlyFull_.contains(peer); }
+  // What it said of its room when it last answered a change; it counts for some seconds.
+  void noteSpace(OsdId peer, bool nearlyFull);
+  [[nodiscard]] bool isNearlyFull(OsdId peer) const;
   // After a change of the map: calls to OSDs that are down in it fail now.
   void follow();
 
@@ -57,7 +52,8 @@ class Peers {
   const MapState& map_;
   const Uuid cluster_;
   std::map<OsdId, std::shared_ptr<RpcClient>> clients_;
-  std::set<OsdId> suspects_, nearlyFull_;
+  std::set<OsdId> suspects_;
+  std::map<OsdId, TimePoint> saidNearlyFull_;
   bool closed_ = false;
   TaskScope scope_;
 };

@@ -144,7 +144,10 @@ OutMessage Service::reply(const Target& target) const {
   auto group = map_.map() ? map_.map()->group(target.pool, target.pg) : fail(Errc::kNotFound);
   if (!group) return m;
   body.setPgEpoch((*group)->epoch.value);
-  if (std::ranges::any_of((*group)->osds, [this](OsdId id) { return peers_.isNearlyFull(id); }))
+  // Others ask their own peers: what one has heard of us comes from us.
+  const auto& members = (*group)->osds;
+  if (!members.empty() && members.front() == map_.self() &&
+      std::ranges::any_of(members, [this](OsdId id) { return peers_.isNearlyFull(id); }))
     body.setNearlyFull(true);
   return m;
 }

@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <iostream>
@@ -26,6 +27,7 @@ namespace {
 
 constexpr int kStartSec = 60;  // creating a store zeroes its log
 constexpr int kServesSec = 60;
+constexpr int kSettledSec = 5;
 constexpr int kStopSec = 60;
 constexpr uint64_t kMaxDefaultOsdBytes = 16 * kGiB;
 constexpr uint64_t kMinOsdBytes = 512 * kMiB;
@@ -159,36 +161,46 @@ std::string joined(const std::vector<std::string>& problems) {
   return out;
 }
 
-// Waits until every group has all its members, or has served with fewer for kServesSec. Gives what
-// is wrong with the cluster all the same: lost blocks, for one, do not come back by waiting.
+// Waits until every group has all its members, or serves with fewer and nothing changes any more,
+// or has served for kServesSec. Gives what is wrong with the cluster all the same: lost blocks, for
+// one, do not come back by waiting.
 Task<Result<void>> started(Env& env, Endpoint mds, unsigned osds,
                            std::vector<std::string>& problems) {
   MdsConnection connection(env, {mds});
-  TimePoint deadline = env.reactor.now() + std::chrono::seconds(kServesSec);
+  const TimePoint deadline = env.reactor.now() + std::chrono::seconds(kServesSec);
+  TimePoint changed = env.reactor.now();
+  std::array<uint64_t, 4> last{};
   Result<void> outcome;
   while (true) {
     auto reply = co_await connection.ask([](schema::MdsRequest::Builder b) { b.setStatus(); });
-    PgCounts sum;
+    const TimePoint now = env.reactor.now();
+    bool serves = false;
     if (reply) {
       const auto v = ClusterView::read(reply->body<schema::MdsReply>().getStatus());
       const auto up = std::ranges::count_if(v.map.osds, [](const auto& o) { return o.second.up; });
+      uint64_t whole = 0, degraded = 0, unavailable = 0, empty = 0;
       for (const PoolView& p : v.pools) {
-        sum.clean += p.pgs.clean + p.pgs.recovering;
-        sum.degraded += p.pgs.degraded;
-        sum.unavailable += p.pgs.unavailable;
+        whole += p.pgs.clean + p.pgs.recovering;
+        degraded += p.pgs.degraded;
+        // What waits for OSDs that there never were keeps nobody waiting.
+        (p.chunks == 0 ? empty : unavailable) += p.pgs.unavailable;
       }
       problems = v.problems;
       if (up < osds)
         problems.push_back(std::to_string(up) + " of " + std::to_string(osds) + " OSDs are up");
-      else if (sum.clean != 0 && sum.degraded + sum.unavailable == 0)
-        break;
+      serves = whole + degraded != 0 && unavailable == 0;
+      if (up >= osds && serves && degraded + empty == 0) break;
+      const std::array<uint64_t, 4> state{v.map.epoch.value, static_cast<uint64_t>(up),
+                                          v.recovery.chunksLeft, v.recovery.bytesLeft};
+      if (std::exchange(last, state) != state) changed = now;
+      if (up >= osds && serves && now - changed > std::chrono::seconds(kSettledSec)) break;
     } else {
       problems = {reply.error().message};
     }
-    if (env.reactor.now() > deadline) {
-      if (reply && sum.clean + sum.degraded != 0 && sum.unavailable == 0) break;
-      outcome = fail(Errc::kTimeout, "the cluster does not serve after " +
-                                         std::to_string(kServesSec) + " s: " + joined(problems));
+    if (now > deadline) {
+      if (!serves)
+        outcome = fail(Errc::kTimeout, "the cluster does not serve after " +
+                                           std::to_string(kServesSec) + " s: " + joined(problems));
       break;
     }
     co_await sleepFor(env.reactor, 50ms);  // between two looks at a daemon that is starting
@@ -198,13 +210,19 @@ Task<Result<void>> started(Env& env, Endpoint mds, unsigned osds,
 }
 
 // Starts what does not run, and mounts. Gives what is wrong with the cluster.
-Result<std::vector<std::string>> startAll(const Embedded& e) {
+Result<std::vector<std::string>> startAll(const Embedded& e, bool fresh) {
   TRY(startMds(e));
-  for (const auto& osd : e.osds) TRY(startOsd(e, osd));
-  std::vector<std::string> problems;
-  int code = runInWorld([&](Env& env, UringReactor&) {
-    return started(env, e.mdsEndpoint(), static_cast<unsigned>(e.osds.size()), problems);
-  });
+  std::vector<std::string> failed, problems;
+  for (const auto& osd : e.osds) {
+    auto running = startOsd(e, osd);
+    if (running) continue;
+    if (fresh) return fail(running.error());
+    failed.push_back(running.error().message);  // others may have all that it holds
+  }
+  const auto osds = static_cast<unsigned>(e.osds.size() - failed.size());
+  int code = runInWorld(
+      [&](Env& env, UringReactor&) { return started(env, e.mdsEndpoint(), osds, problems); });
+  problems.insert(problems.begin(), failed.begin(), failed.end());
   if (code != 0) return fail(Errc::kCanceled);  // printed already
   DaemonProcess mountProcess(e, "mount");
   if (!e.mount.empty() && !mountProcess.running()) {
@@ -260,7 +278,7 @@ Result<void> up(const UpOptions& o) {
       e.osdBytes = *size;
     }
     TRY(e.save());
-    return startAll(e);
+    return startAll(e, fresh);
   }();
   if (!outcome) {
     // What took too long may be tried again, and of a daemon that ended without a word the log is

@@ -96,6 +96,25 @@ TEST_CASE("errors: where room is scarce each write says itself that there is non
   CHECK(c.stored("f") == piece + piece + piece);
 }
 
+TEST_CASE("errors: of what found no room nothing is there when the file grows over it") {
+  FakeCluster c;
+  auto h = c.create("f", O_RDWR | O_DIRECT);
+  const std::string head = pattern(5000, 1);
+  REQUIRE(c.write(h, 0, head));
+  bool full = true;
+  c.eachOsd([&](FakeOsd& o) {
+    // The first piece of two finds room.
+    o.refuse = [&](schema::OsdRequest::Reader r) {
+      return full && r.isWrite() && r.getWrite().getOffset() >= kMiB ? Errc::kNoSpace : Errc::kOk;
+    };
+  });
+  CHECK(c.write(h, 5000, pattern(kMiB, 2)).error().code == Errc::kNoSpace);
+  full = false;
+  REQUIRE(c.write(h, 2 * kMiB, "end"));
+  const std::string all = c.stored("f");
+  CHECK(all == head + std::string(2 * kMiB - 5000, '\0') + "end");
+}
+
 TEST_CASE("errors: what has no room together is stored as far as there is some") {
   FakeCluster c;
   auto h = c.create("f");

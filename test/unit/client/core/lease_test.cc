@@ -294,6 +294,34 @@ TEST_CASE("lease: what a write has put into pages is not to be shown before it h
   CHECK(told == 1);
 }
 
+TEST_CASE("lease: a read of what can be mapped has its lease before it looks at pages") {
+  FakeCluster c;
+  auto h = c.create("f");
+  const InodeId ino = inoOf(c, "f");
+  REQUIRE(c.write(h, 0, "text"));
+  c.mds.recall("f");
+  REQUIRE(returned(c, ino));
+  REQUIRE(c.run(c.fs->getattr(ino)));
+  CHECK(c.mds.leaseRequests == 0);
+  REQUIRE(c.run(c.fs->getattr(ino, true)));
+  CHECK(c.mds.leaseRequests == 1);
+  CHECK(c.mds.leases.at(ino.value) == schema::Lease::WRITE);
+  // Nobody waits for ever when the mount ends.
+  c.mds.recall("f");
+  REQUIRE(returned(c, ino));
+  c.mds.fault = [](schema::MdsRequest::Reader r) {
+    return r.isLease() ? Fault::kRefuse : Fault::kNone;
+  };
+  bool failed = false;
+  c.spawn([](FakeCluster& cluster, InodeId i, bool& out) -> Task<void> {
+    out = !co_await cluster.fs->getattr(i, true);
+  }(c, ino, failed));
+  c.world.run(1s);
+  CHECK_FALSE(failed);
+  c.spawn(c.fs->abandon());
+  REQUIRE(c.world.runUntil([&] { return failed; }, 1s));
+}
+
 TEST_CASE("lease: a file that is open is opened again without asking, while its lease stands") {
   FakeCluster c;
   auto h = c.create("f");

@@ -286,6 +286,13 @@ TEST_CASE("a primary says that a member is nearly full, for as long as it is") {
     c.disk(i).nearlyFull = false;
     CHECK_FALSE(says());
   }
+  // What it has heard once it does not say for ever.
+  c.disk(3).nearlyFull = true;
+  CHECK(says());
+  c.run(6s);
+  auto answer = c.ask(1, c.readRequest(42, 0, kB));
+  REQUIRE(answer);
+  CHECK_FALSE(answer->body<schema::OsdReply>().getNearlyFull());
 }
 
 TEST_CASE("an append that a full member refuses leaves the bytes before it readable") {
