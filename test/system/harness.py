@@ -128,8 +128,9 @@ class Cluster:
         command = [CAIRN, "up", "--data", self.data]
         if self.mounted:
             command += ["--mount", self.mount]
-        sh(command + (self.options if self.new else []), timeout=180)
+        told = sh(command + (self.options if self.new else []), timeout=180)
         self.new = False
+        return told
 
     def down(self):
         sh([CAIRN, "down", "--data", self.data], timeout=180)

@@ -223,3 +223,28 @@ class Failures:
         finally:
             load.end()
         check(cluster.status()["health"] == "ok", "healthy")
+
+    def does_not_start(self, name):
+        """`cairn up` without one of the OSDs: what serves is mounted, and it says what is wrong."""
+        cluster = self.cluster
+        say(f"{name}: does not start")
+        path = os.path.join(self.root, "needed")
+        with open(path, "wb") as f:
+            f.write(b"n" * 300000)
+        cluster.down()
+        store, away = os.path.join(cluster.data, name), os.path.join(cluster.root, name + ".away")
+        os.rename(store, away)
+        with open(store, "wb") as f:
+            f.write(b"no directory")
+        told = cluster.up()
+        check(f"{store}/block" in told and "but: 1 OSDs have not started" in told, f"it says so: {told}")
+        eventually(self.noticed, "the cluster notices", 30)
+        check(self.groups()["unavailable"] == 0, "the pool serves with fewer")
+        with open(path, "rb") as f:
+            check(f.read() == b"n" * 300000, "what it holds others have")
+        cluster.down()
+        os.unlink(store)
+        os.rename(away, store)
+        told = cluster.up()
+        check("is healthy" in told, f"and with it all is well: {told}")
+        check(cluster.status()["health"] == "ok", "healthy")

@@ -14,6 +14,7 @@ with Cluster("osd_failure") as c:
     osds.flipped_bytes("osd2")
     osds.beyond_repair()
     osds.lost("osd3")
+    osds.does_not_start("osd2")
     c.down()
     c.check_stores()
     c.up()

@@ -212,18 +212,21 @@ Task<Result<void>> started(Env& env, Endpoint mds, unsigned osds,
 // Starts what does not run, and mounts. Gives what is wrong with the cluster.
 Result<std::vector<std::string>> startAll(const Embedded& e, bool fresh) {
   TRY(startMds(e));
-  std::vector<std::string> failed, problems;
+  std::vector<std::string> problems;
+  unsigned osds = 0;
   for (const auto& osd : e.osds) {
     auto running = startOsd(e, osd);
+    osds += running ? 1 : 0;
     if (running) continue;
     if (fresh) return fail(running.error());
-    failed.push_back(running.error().message);  // others may have all that it holds
+    step(running.error().message);  // others may have all that it holds
   }
-  const auto osds = static_cast<unsigned>(e.osds.size() - failed.size());
   int code = runInWorld(
       [&](Env& env, UringReactor&) { return started(env, e.mdsEndpoint(), osds, problems); });
-  problems.insert(problems.begin(), failed.begin(), failed.end());
   if (code != 0) return fail(Errc::kCanceled);  // printed already
+  if (osds < e.osds.size())
+    problems.insert(problems.begin(),
+                    std::to_string(e.osds.size() - osds) + " OSDs have not started");
   DaemonProcess mountProcess(e, "mount");
   if (!e.mount.empty() && !mountProcess.running()) {
     step("mounting at " + e.mount);
@@ -288,9 +291,11 @@ Result<void> up(const UpOptions& o) {
       abandon(e, existed);
     return fail(outcome.error());
   }
-  const std::string mounted = e.mount.empty() ? "" : " and mounted at " + e.mount;
-  step(outcome->empty() ? "The cluster is healthy" + mounted + "."
-                        : "The cluster serves" + mounted + ", but: " + joined(*outcome));
+  if (outcome->empty())
+    step("The cluster is healthy" + (e.mount.empty() ? "" : " and mounted at " + e.mount) + ".");
+  else
+    step("The cluster serves" + (e.mount.empty() ? "" : " and is mounted at " + e.mount) +
+         ", but: " + joined(*outcome));
   return {};
 }
 
