@@ -35,6 +35,7 @@ Task<Result<OutMessage>> Service::replicate(Context ctx, schema::Replicate::Read
   const Stamp stamp{{ctx.target.pool, ctx.target.pg},
                     ChunkVersion{request.getVersion()},
                     ChunkVersion{request.getCommitted()}};
+  if (stamp.committed) throttle_.noteMember();  // it is no recovery
   CO_TRY(co_await admit(ctx, Need::kMember, std::nullopt));
   const Locked locked = co_await lock(*m);
   auto served = recheck(ctx, Need::kMember, std::nullopt);

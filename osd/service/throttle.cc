@@ -9,7 +9,7 @@ constexpr uint64_t kAtOnce = 16;
 constexpr Duration kClientsLinger = 100ms;
 // For a client that asks for something now and then, and beside many requests.
 constexpr uint32_t kFewRests = 1, kManyRests = 5, kRequestsPerRest = 4;
-constexpr Duration kLongestRest = 250ms;
+constexpr Duration kLongestRest = 500ms;
 }  // namespace
 
 Throttle::Throttle(Reactor& reactor)
@@ -34,23 +34,26 @@ bool Throttle::clientsServed() const {
   return lastClient_ != TimePoint{} && reactor_.now() - lastClient_ < kClientsLinger;
 }
 
-Task<Throttle::Turn> Throttle::turn() {
+Task<Throttle::Turn> Throttle::turn(int weight) {
   co_await slots_.acquire();
   AsyncMutex::Guard alone;
   if (clientsServed()) {
     alone = co_await alone_.lock();
     if (clientsServed()) co_await sleepFor(reactor_, rest_);
   }
-  co_return Turn(*this, std::move(alone));
+  co_return Turn(*this, weight, std::move(alone));
 }
 
-Throttle::Turn::Turn(Throttle& throttle, AsyncMutex::Guard alone)
-    : throttle_(&throttle), alone_(std::move(alone)), began_(throttle.reactor_.now()) {}
+Throttle::Turn::Turn(Throttle& throttle, int weight, AsyncMutex::Guard alone)
+    : throttle_(&throttle),
+      weight_(weight),
+      alone_(std::move(alone)),
+      began_(throttle.reactor_.now()) {}
 
 Throttle::Turn::~Turn() {
   if (throttle_ == nullptr) return;
   throttle_->rest_ =
-      std::min(throttle_->rests() * (throttle_->reactor_.now() - began_), kLongestRest);
+      std::min(throttle_->rests() * weight_ * (throttle_->reactor_.now() - began_), kLongestRest);
   throttle_->slots_.release();
 }
 

@@ -21,6 +21,8 @@ class Throttle {
 
   // A client's request was taken.
   void noteClient();
+  // A primary had its part of what a client asked for done here.
+  void noteMember() { lastClient_ = reactor_.now(); }
   [[nodiscard]] bool clientsServed() const;
   // How many times as long as a turn took is to be rested after it.
   [[nodiscard]] int rests() const;
@@ -28,9 +30,10 @@ class Throttle {
   // Leave to do one thing, of about a stretch, until it dies.
   class Turn {
    public:
-    Turn(Throttle& throttle, AsyncMutex::Guard alone);
+    Turn(Throttle& throttle, int weight, AsyncMutex::Guard alone);
     Turn(Turn&& o) noexcept
         : throttle_(std::exchange(o.throttle_, nullptr)),
+          weight_(o.weight_),
           alone_(std::move(o.alone_)),
           began_(o.began_) {}
     Turn& operator=(Turn&&) = delete;
@@ -38,10 +41,12 @@ class Throttle {
 
    private:
     Throttle* throttle_;
+    int weight_;
     AsyncMutex::Guard alone_;
     TimePoint began_;
   };
-  Task<Turn> turn();
+  // `weight`: how many other OSDs work for it meanwhile, who do not rest.
+  Task<Turn> turn(int weight = 1);
 
  private:
   Reactor& reactor_;

@@ -13,6 +13,9 @@ namespace cairn::osd {
 
 namespace {
 
+// A turn reads from several members and writes to one.
+constexpr int kTurnWeight = 3;
+
 Error ended() {
   return Error(Errc::kStaleEpoch, "not the primary any more");
 }
@@ -97,7 +100,7 @@ Task<Result<uint64_t>> ShardRebuilder::chunk(GroupRef group, ChunkId chunk, OsdI
   bool exists = false;
   for (uint32_t from = 0;;) {
     std::optional<Throttle::Turn> turn;
-    if (throttle != nullptr) turn.emplace(co_await throttle->turn());
+    if (throttle != nullptr) turn.emplace(co_await throttle->turn(kTurnWeight));
     const BlockRange rows{from, from + kStretch};
     auto guard = co_await entry->lock.lock(rows.from, rows.to, false);
     // Perhaps it is being removed. If that fails it stays.
