@@ -64,6 +64,7 @@ struct Core {
   std::function<void(InodeId)> onForeignChange;  // another client changed its data
   std::function<void(InodeId)> onPageWait;       // see Filesystem
   std::function<void(InodeId)> onWriteWait;
+  std::function<void(InodeId, Filesystem::PageWait)> onLateWrite;
   std::function<void(PoolId)> onScarceRoom;    // what is buffered for the pool is to go out
   std::function<Task<void>(File&)> dropPages;  // of the cache above
   // Grows before and after every change of names or attributes that this client asked for without

@@ -294,6 +294,10 @@ class Filesystem {
   virtual Task<void> writesAdmitted(InodeId ino) = 0;
   [[nodiscard]] virtual bool writeWaits(InodeId ino) const = 0;
   std::function<void(InodeId)> onWriteWait;
+  // A write that had to wait for its lease is done, and about to be answered. Its pages may have
+  // been dropped meanwhile, and filled with what was there before: they are to be dropped, and an
+  // answer with attributes waits for that. May be empty; on the reactor's thread; it must not wait.
+  std::function<void(InodeId, PageWait)> onLateWrite;
   // Completes when every close of the file that was over when it was called has come here as a
   // release(): the cache above may tell of it later than those who close. Nothing is waited for
   // that could wait for a file lock. May be empty. Called on the reactor's thread.

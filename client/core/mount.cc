@@ -96,6 +96,10 @@ Mount::Mount(Env& env, Options options, MountInfo info)
                 [this](InodeId ino) {
                   if (onWriteWait) onWriteWait(ino);
                 },
+            .onLateWrite =
+                [this](InodeId ino, PageWait pages) {
+                  if (onLateWrite) onLateWrite(ino, pages);
+                },
             .onScarceRoom = {},
             .dropPages = [this](File& file) { return forget(file.ino(), false); }},
       files_(core_),

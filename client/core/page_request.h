@@ -6,7 +6,8 @@
 //
 // What a write brings can be read in its pages from the start, on this machine. It is not to be
 // while the write waits for its lease: another mount may still read, and say, what was there before
-// (File::writesAdmitted).
+// (File::writesAdmitted). And what it has put there may be dropped meanwhile, and read anew as it
+// was before: hence the pages of a write that had to wait are dropped when it has ended.
 #pragma once
 
 #include "client/core/file.h"
@@ -24,7 +25,11 @@ class File::PageRequest {
     if (!any()) return;
     file_.pageRequests_.erase(at_);
     Core& core = file_.core_;
-    if (pages_.write && lapsed() && !core.stop.isSet()) core.scope.spawn(core.dropPages(file_));
+    if (!pages_.write || core.stop.isSet()) return;
+    if (lapsed())
+      core.scope.spawn(core.dropPages(file_));
+    else if (waited_ && core.onLateWrite)
+      core.onLateWrite(file_.ino_, pages_);
   }
   PageRequest(const PageRequest&) = delete;
   PageRequest& operator=(const PageRequest&) = delete;
@@ -42,7 +47,7 @@ class File::PageRequest {
     explicit Waiting(PageRequest* request)
         : request_(request != nullptr && request->any() ? request : nullptr) {
       if (request_ == nullptr) return;
-      request_->waits_ = true;
+      request_->waits_ = request_->waited_ = true;
       request_->file_.pageWaitBegan(request_->pages_.write);
     }
     ~Waiting() {
@@ -63,7 +68,7 @@ class File::PageRequest {
   File& file_;
   const Filesystem::PageWait pages_;
   uint64_t lapses_;  // LeaseTable::lapses() when it began
-  bool waits_ = false;
+  bool waits_ = false, waited_ = false;
   std::list<PageRequest*>::iterator at_;
 };
 

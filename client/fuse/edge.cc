@@ -179,6 +179,11 @@ FuseEdge::FuseEdge(Env& e, UringReactor& r, Filesystem& f)
   };
   fs.onPageWait = [this](InodeId) { drops_.pageWait(); };
   fs.onWriteWait = [this](InodeId ino) { (void)forgetAttr(ino); };  // the kernel has it open
+  fs.onLateWrite = [this](InodeId ino, Filesystem::PageWait pages) {
+    if (!mounted_) return;
+    (void)forgetAttr(ino);
+    scope_.spawn(drops_.drop(ino, {pages.from, pages.to}));
+  };
   fs.onHearCloses = [this](InodeId ino) {
     auto heard = std::make_shared<Event>(reactor);
     if (mounted_)
@@ -194,6 +199,7 @@ FuseEdge::~FuseEdge() {
   fs.onDataChanged = {};
   fs.onPageWait = {};
   fs.onWriteWait = {};
+  fs.onLateWrite = {};
   fs.onHearCloses = {};
   if (ready_ >= 0) ::close(ready_);
   if (quit_ >= 0) ::close(quit_);

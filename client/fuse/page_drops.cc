@@ -22,13 +22,13 @@ bool inTheWay(const std::vector<Filesystem::PageWait>& waits, const PageDrops::W
 }  // namespace
 
 // Not a coroutine itself: it counts from the call on.
-Task<void> PageDrops::drop(InodeId ino) {
+Task<void> PageDrops::drop(InodeId ino, Span span) {
   begin(ino);
-  return dropAround(ino);
+  return dropAround(ino, span);
 }
 
-Task<void> PageDrops::dropAround(InodeId ino) {
-  std::shared_ptr<Walk> walk = start(ino, waits_(ino));
+Task<void> PageDrops::dropAround(InodeId ino, Span span) {
+  std::shared_ptr<Walk> walk = start(ino, span, waits_(ino));
   Duration withWrites{};
   while (!walk->ended) {
     const auto waits = waits_(ino);
@@ -36,7 +36,7 @@ Task<void> PageDrops::dropAround(InodeId ino) {
       co_await sleepFor(reactor_, kGather);
       if (walk->ended) break;
       walk->superseded = true;
-      walk = start(ino, waits_(ino));
+      walk = start(ino, span, waits_(ino));
       withWrites += kGather;
     } else if (std::ranges::any_of(waits, &Filesystem::PageWait::write)) {
       if (withWrites > kWritePatience) break;
@@ -50,16 +50,17 @@ Task<void> PageDrops::dropAround(InodeId ino) {
 }
 
 // Around what the requests have locked that wait now.
-std::shared_ptr<PageDrops::Walk> PageDrops::start(InodeId ino,
+std::shared_ptr<PageDrops::Walk> PageDrops::start(InodeId ino, Span span,
                                                   std::vector<Filesystem::PageWait> waits) {
   auto walk = std::make_shared<Walk>();
   std::ranges::sort(waits, {}, &Filesystem::PageWait::from);
-  uint64_t at = 0;
+  uint64_t at = span.from;
   for (const auto& wait : waits) {
-    if (at < wait.from) walk->spans.push_back({at, wait.from});
+    if (at < std::min(wait.from, span.to))
+      walk->spans.push_back({at, std::min(wait.from, span.to)});
     at = std::max(at, wait.to);
   }
-  walk->spans.push_back({at, UINT64_MAX});
+  if (at < span.to) walk->spans.push_back({at, span.to});
   begin(ino);
   scope_.spawn(run(ino, walk));
   return walk;

@@ -44,8 +44,8 @@ class PageDrops {
         drop_(std::move(drop)),
         changed_(reactor) {}
 
-  // Drops all pages that the file has now. See above for what it does not wait for.
-  Task<void> drop(InodeId ino);
+  // Drops all pages that the file has now, in that span. See above for what it does not wait for.
+  Task<void> drop(InodeId ino, Span span = {0, UINT64_MAX});
   // Drops of the file are under way, waited for or not; from the moment that drop() is called, not
   // only started.
   [[nodiscard]] bool underWay(InodeId ino) const { return underWay_.contains(ino); }
@@ -55,8 +55,8 @@ class PageDrops {
   void pageWait() { changed_.fire(); }
 
  private:
-  Task<void> dropAround(InodeId ino);
-  std::shared_ptr<Walk> start(InodeId ino, std::vector<Filesystem::PageWait> waits);
+  Task<void> dropAround(InodeId ino, Span span);
+  std::shared_ptr<Walk> start(InodeId ino, Span span, std::vector<Filesystem::PageWait> waits);
   Task<void> run(InodeId ino, std::shared_ptr<Walk> walk);
   void begin(InodeId ino) { ++underWay_[ino]; }
   void end(InodeId ino);

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""A load on one file through two mounts: shared_load.py DIRECTORY DIRECTORY STOP-FILE
+"""A load on one file through two mounts: shared_load.py DIRECTORY DIRECTORY [apart] STOP-FILE
 
 Each 4 KiB slot holds one number, repeated, which only grows. Each mount has threads that write (and sync) and threads that
 read. A read returns a whole slot, or one that is being written on the same mount; a number that is not older than what was
 acknowledged before the read began, or what any read had returned before; and none that nobody has written. Linux shows what a
 write brings to readers of the same machine before it asks anybody: what they read of one that has just begun does not count as
-returned. Prints what failure_load.py does, and of a slot with a wrong number what had become of its last operations.
+returned. With "apart" nobody has the file open for reading and writing at once: then it cannot be mapped to be written, and its
+pages are in several mounts together. Prints what failure_load.py does, and of a slot with a wrong number what had become of its last operations.
 """
 import collections
 import os
@@ -19,7 +20,7 @@ from load_report import Report
 
 SLOTS, BYTES = 8, 4096
 JUST_BEGUN = 0.1  # seconds: how long a thread that read too early may be kept from reading on a busy machine
-first, second, stop_file = sys.argv[1:]
+first, second, *apart, stop_file = sys.argv[1:]
 slots = [{"begun": 0, "seen": 0, "writing": False, "writer": "", "since": 0.0, "last": collections.deque(maxlen=12)} for _ in range(SLOTS)]
 report = Report(stop_file)
 lock, timed = report.lock, report.timed
@@ -33,7 +34,9 @@ def write(fd, n, number):
 
 def work(directory, seed):
     pick = random.Random(seed)
-    fd = os.open(os.path.join(directory, "slots"), os.O_RDWR | os.O_CREAT)
+    path = os.path.join(directory, "slots")
+    to = os.open(path, (os.O_WRONLY if apart else os.O_RDWR) | os.O_CREAT)
+    fd = os.open(path, os.O_RDONLY) if apart else os.dup(to)
     where = os.path.basename(directory)
     while not os.path.exists(stop_file):
         n = pick.randrange(SLOTS)
@@ -50,7 +53,7 @@ def work(directory, seed):
                 slot["since"] = began
                 slot["last"].append(f"{began:.4f} {where} writes {number}")
         if writes:
-            done = timed(f"write and fdatasync of a shared slot on {where}", lambda: write(fd, n, number))
+            done = timed(f"write and fdatasync of a shared slot on {where}", lambda: write(to, n, number))
             with lock:
                 slot["writing"] = False
                 slot["last"].append(f"{time.monotonic():.4f} {where} has written {number}")
@@ -71,6 +74,7 @@ def work(directory, seed):
             elif not (here and slot["writing"] and began < slot["since"] + JUST_BEGUN):
                 slot["seen"] = max(slot["seen"], min(got))
     os.close(fd)
+    os.close(to)
 
 
 for existing in (first, second):

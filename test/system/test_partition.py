@@ -25,15 +25,16 @@ SHARED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shared_load.p
 
 
 class SharedLoad(Load):
-    """The load on one file through both mounts."""
+    """The load on one file through both mounts; at times it is one that could be mapped, and at times not."""
 
-    def __init__(self, root, a, b):
-        self.begin(root, SHARED, a, b)
+    def __init__(self, root, a, b, mode):
+        self.begin(root, SHARED, a, b, *mode)
 
 
 class Partition(Programs):
     def __init__(self, name):
         super().__init__(name, Machines(["mds", *OSDS, *CLIENTS]), CLIENTS)
+        self.apart = False
 
     def up(self):
         self.start("mds", CAIRN_MDS, "--set", f"mds.data={self.root}/mds", "--set", f"mds.listen={self.mds}",
@@ -93,7 +94,8 @@ class Partition(Programs):
             os.makedirs(os.path.join(self.root, "load-" + name), exist_ok=True)
         self.loads = {c: Load(types.SimpleNamespace(root=os.path.join(self.root, "load-" + c)), self.directories[c])
                       for c in CLIENTS}
-        self.loads["shared"] = SharedLoad(os.path.join(self.root, "load-shared"), *self.mounts.values())
+        self.apart = not self.apart
+        self.loads["shared"] = SharedLoad(os.path.join(self.root, "load-shared"), *self.mounts.values(), ["apart"] if self.apart else [])
         for load in self.loads.values():
             load.works()
 

@@ -261,6 +261,12 @@ TEST_CASE("lease: what a write has put into pages is not to be shown before it h
   CHECK(c.fs->mayCache(ino) > 0s);
   size_t told = 0;
   c.fs->onWriteWait = [&](InodeId i) { told += i == ino; };
+  // And what was read into them meanwhile is dropped when it is done.
+  std::vector<std::pair<uint64_t, uint64_t>> late;
+  c.fs->onLateWrite = [&](InodeId i, Filesystem::PageWait pages) {
+    CHECK(i == ino);
+    late.emplace_back(pages.from, pages.to);
+  };
   bool refused = true, written = false, admitted = false;
   c.mds.fault = [&](schema::MdsRequest::Reader r) {
     return refused && r.isLease() ? Fault::kRefuse : Fault::kNone;
@@ -282,6 +288,7 @@ TEST_CASE("lease: what a write has put into pages is not to be shown before it h
   c.world.run(1s);
   CHECK_FALSE(written);
   CHECK_FALSE(admitted);
+  CHECK(late.empty());
   refused = false;
   REQUIRE(c.world.runUntil([&] { return written && admitted; }, 5s));
   CHECK_FALSE(c.fs->writeWaits(ino));
@@ -292,6 +299,7 @@ TEST_CASE("lease: what a write has put into pages is not to be shown before it h
   c.spawn(write(c, h, written));
   REQUIRE(c.world.runUntil([&] { return written; }, 1s));
   CHECK(told == 1);
+  CHECK(late == std::vector<std::pair<uint64_t, uint64_t>>{{0, 4096}});
 }
 
 TEST_CASE("lease: a read of what can be mapped has its lease before it looks at pages") {
