@@ -104,7 +104,7 @@ class ChunkIo {
   // Before the first one it is session 0, which no OSD refuses.
   std::optional<SessionId> session_ = SessionId{};
   MapEpoch barrier_;
-  std::map<PoolId, TimePoint> scarceUntil_, noneUntil_;  // OSDs have said that room is
+  std::map<PoolId, TimePoint> scarceUntil_, noneUntil_;  // little room, no room: an OSD said so
   Buffer zeros_;
 };
 
